@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The catalog: what is named and mapped, in SQLite.  It is an index over
+ * the documents in the store (restore points' meta, venues' files): all of
+ * it can be made again from those.  Only this room speaks SQL.
+ *
+ * One esp_catalog is one connection; its calls are serialised inside, any
+ * thread may call.  Never opened before a fork and used behind it.
+ */
+
+#ifndef ESPALIER_CATALOG_H
+#define ESPALIER_CATALOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/cleanup.h"
+#include "util/name.h"
+
+#pragma GCC visibility push(default)
+
+struct esp_catalog;
+
+enum esp_rp_kind {
+  ESP_RP_STORED,                /* its blocks are in restore-points/UUID/data */
+  ESP_RP_IN_PLACE,              /* a root in place: a file or device at `path` */
+};
+
+struct esp_resource {
+  char *kind;                   /* "env" or "app" */
+  char *name;
+  char *version;                /* "" where none was given */
+};
+
+/* A restore point as the catalog knows it. */
+struct esp_rp {
+  esp_uuid uuid;
+  char name[ESP_NAME_MAX + 1];
+  esp_uuid parent;              /* null: a root store */
+  enum esp_rp_kind kind;
+  uint64_t size;                /* of the disk, bytes */
+  uint64_t created;             /* seconds since the epoch */
+  unsigned depth;               /* 1: a root */
+  uint64_t data_blocks;         /* own blocks */
+  uint64_t zero_blocks;
+  char *note;                   /* never NULL */
+  char *path;                   /* of a root in place, else NULL */
+  struct esp_resource *resources;
+  size_t nresources;
+};
+
+struct esp_rp_list { struct esp_rp *rp; size_t n; };
+
+struct esp_venue {
+  char id[ESP_NAME_MAX + 1];
+  char *description;            /* never NULL */
+  uint64_t created, changed;    /* seconds since the epoch */
+  uint64_t revision;            /* of the mapping: 1, 2, … */
+  unsigned ndisks;              /* at least 1 */
+  esp_uuid *disks;              /* the tip of each */
+};
+
+struct esp_venue_list { struct esp_venue *venue; size_t n; };
+
+/* One change of a venue's mapping. */
+struct esp_venue_change {
+  uint64_t revision, time;
+  char *action;                 /* "add", "set", "rollback to 2" */
+  char *description;
+  unsigned ndisks;
+  esp_uuid *disks;
+};
+
+struct esp_venue_log { struct esp_venue_change *change; size_t n; };
+
+/* Free what the functions below filled in (not the struct itself); all
+ * zero bytes are allowed.  The struct is zeroed.
+ */
+extern void esp_rp_clear (struct esp_rp *rp);
+extern void esp_rp_list_clear (struct esp_rp_list *list);
+extern void esp_venue_clear (struct esp_venue *venue);
+extern void esp_venue_list_clear (struct esp_venue_list *list);
+extern void esp_venue_log_clear (struct esp_venue_log *log);
+#define CLEANUP_RP __attribute__ ((cleanup (esp_rp_clear)))
+#define CLEANUP_RP_LIST __attribute__ ((cleanup (esp_rp_list_clear)))
+#define CLEANUP_VENUE __attribute__ ((cleanup (esp_venue_clear)))
+#define CLEANUP_VENUE_LIST __attribute__ ((cleanup (esp_venue_list_clear)))
+#define CLEANUP_VENUE_LOG __attribute__ ((cleanup (esp_venue_log_clear)))
+
+/* Open catalog.db in the directory PATH, made when CREATE and it is not
+ * there; an older schema is migrated, a newer one refused (ENOTSUP).  On a
+ * file system that is read-only it is opened for reading.
+ */
+extern struct esp_catalog *esp_catalog_open (const char *path, bool create);
+extern void esp_catalog_close (struct esp_catalog *catalog);
+extern bool esp_catalog_readonly (const struct esp_catalog *catalog);
+
+/* A write transaction (BEGIN IMMEDIATE): it is also the lock under which
+ * the store's trees are changed, so keep it short.  Calls do not nest and
+ * hold the catalog for this thread.
+ */
+extern int esp_catalog_begin (struct esp_catalog *catalog);
+extern int esp_catalog_commit (struct esp_catalog *catalog);
+extern void esp_catalog_rollback (struct esp_catalog *catalog);
+
+/* --- restore points -------------------------------------------------- */
+/* Find by name, by UUID, or by a prefix of a UUID (at least 4 hex digits)
+ * that only one has.  An exact name wins.  ENOENT or EEXIST (ambiguous:
+ * the message lists the candidates), reported.
+ */
+extern int esp_catalog_rp_find (struct esp_catalog *catalog, const char *ref,
+                                struct esp_rp *out);
+/* ENOENT is not reported. */
+extern int esp_catalog_rp_get (struct esp_catalog *catalog,
+                               const esp_uuid *uuid, struct esp_rp *out);
+/* All (START NULL), or START and what descends from it; parents before
+ * children, brothers by date and name.
+ */
+extern int esp_catalog_rp_list (struct esp_catalog *catalog,
+                                const esp_uuid *start,
+                                struct esp_rp_list *out);
+extern int esp_catalog_rp_children (struct esp_catalog *catalog,
+                                    const esp_uuid *uuid,
+                                    struct esp_rp_list *out);
+/* EEXIST when the name is taken. */
+extern int esp_catalog_rp_insert (struct esp_catalog *catalog,
+                                  const struct esp_rp *rp);
+/* Replace all of the row with rp->uuid. */
+extern int esp_catalog_rp_update (struct esp_catalog *catalog,
+                                  const struct esp_rp *rp);
+extern int esp_catalog_rp_delete (struct esp_catalog *catalog,
+                                  const esp_uuid *uuid);
+
+/* --- venues ---------------------------------------------------------- */
+/* ENOENT is reported ("no venue ..."). */
+extern int esp_catalog_venue_get (struct esp_catalog *catalog,
+                                  const char *id, struct esp_venue *out);
+/* By id.  START not NULL: only those of which every disk's tip descends
+ * from (or is) START.
+ */
+extern int esp_catalog_venue_list (struct esp_catalog *catalog,
+                                   const esp_uuid *start,
+                                   struct esp_venue_list *out);
+/* The fast way of an open: the tip of one disk.  ENOENT not reported. */
+extern int esp_catalog_venue_tip (struct esp_catalog *catalog,
+                                  const char *id, unsigned disk,
+                                  esp_uuid *tip);
+/* The venues of which a disk's tip is UUID. */
+extern int esp_catalog_venues_of (struct esp_catalog *catalog,
+                                  const esp_uuid *uuid,
+                                  struct esp_venue_list *out);
+/* Insert or replace VENUE, and append CHANGE to its log (NULL: keep the
+ * log; esp_catalog_venue_set_log replaces it whole, for rebuilds).
+ */
+extern int esp_catalog_venue_put (struct esp_catalog *catalog,
+                                  const struct esp_venue *venue,
+                                  const struct esp_venue_change *change);
+extern int esp_catalog_venue_set_log (struct esp_catalog *catalog,
+                                      const char *id,
+                                      const struct esp_venue_log *log);
+extern int esp_catalog_venue_delete (struct esp_catalog *catalog,
+                                     const char *id);
+/* The changes, oldest first. */
+extern int esp_catalog_venue_log (struct esp_catalog *catalog,
+                                  const char *id, struct esp_venue_log *out);
+
+/* PRAGMA integrity_check and foreign_key_check: 0 when sound; EBADMSG with
+ * the first finding, reported.
+ */
+extern int esp_catalog_check (struct esp_catalog *catalog);
+
+#pragma GCC visibility pop
+#endif /* ESPALIER_CATALOG_H */

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* How the modules of one nbdkit process tell each other what export names
+ * cannot say.  nbdkit opens a connection through all modules in one thread,
+ * from the outermost filter to the plugin; this slot of the thread goes
+ * along: the overlay filter pins the tip that a kept overlay needs, the
+ * venue plugin takes the pin and leaves what it opened.
+ */
+
+#ifndef ESPALIER_STACK_H
+#define ESPALIER_STACK_H
+
+#include <stdbool.h>
+
+#include "util/name.h"
+
+#pragma GCC visibility push(default)
+
+struct esp_image;
+
+struct esp_stack_slot {
+  bool pinned;                  /* filter -> plugin: open PIN, whatever the
+                                 * venue maps now */
+  esp_uuid pin;
+  bool opened;                  /* plugin -> filters: a venue (or rp:) was
+                                 * opened; TIP is what */
+  esp_uuid tip;
+  struct esp_image *image;      /* plugin's; valid while the connection is */
+};
+
+/* This thread's slot.  The outermost module of ours clears it before it
+ * opens what is below, and reads it right behind.
+ */
+extern struct esp_stack_slot *esp_stack_slot (void);
+
+/* Which modules of ours the process has; set in .load, read after. */
+enum esp_module { ESP_MODULE_VENUE, ESP_MODULE_OVERLAY, ESP_MODULE_MAX };
+extern void esp_stack_add (enum esp_module module);
+extern bool esp_stack_has (enum esp_module module);
+
+/* store=: the first module that sees it, sets it; the others check that it
+ * is the same.  The path is made absolute when it is set.  NULL from _get
+ * when none was given.  Reported: EINVAL for a second, different one.
+ */
+extern int esp_stack_set_store (const char *path);
+extern const char *esp_stack_get_store (void);
+
+#pragma GCC visibility pop
+#endif /* ESPALIER_STACK_H */

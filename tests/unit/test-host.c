@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Errors reach the host, keep errno, and can be caught by a thread. */
+
+#include "unit.h"
+
+static void
+error_reaches_the_host_and_keeps_errno (void **state)
+{
+  (void) state;
+  errno = ENOSPC;
+  esp_error ("open: %s: %m", "x");
+  assert_int_equal (errno, ENOSPC);
+  assert_string_equal (unit_error, "open: x: No space left on device");
+}
+
+static void
+first_caught_error_wins_and_the_host_sees_none (void **state)
+{
+  char buf[16];
+
+  (void) state;
+  strcpy (unit_error, "untouched");
+  assert_null (esp_catch_errors (buf, sizeof buf));
+  esp_error ("first %s", "is longer than the buffer");
+  esp_error ("second");
+  assert_ptr_equal (esp_catch_errors (NULL, 0), buf);
+  assert_string_equal (buf, "first is longer");
+  assert_string_equal (unit_error, "untouched");
+}
+
+static void
+warning_is_not_caught (void **state)
+{
+  char buf[64];
+
+  (void) state;
+  esp_catch_errors (buf, sizeof buf);
+  esp_warning ("take %d", 1);
+  esp_catch_errors (NULL, 0);
+  assert_string_equal (buf, "");
+  assert_string_equal (unit_error, "warning: take 1");
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test (error_reaches_the_host_and_keeps_errno),
+    cmocka_unit_test (first_caught_error_wins_and_the_host_sees_none),
+    cmocka_unit_test (warning_is_not_caught),
+  };
+
+  unit_init ();
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}
