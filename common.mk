@@ -4,3 +4,13 @@ AM_CFLAGS = $(WARN_CFLAGS) $(SAN_CFLAGS) -fvisibility=hidden
 AM_CPPFLAGS = -I$(top_srcdir)/common -I$(top_builddir)
 AM_LDFLAGS = $(SAN_CFLAGS)
 LIBESPALIER = $(top_builddir)/common/libespalier.la
+
+# Manual pages: NAME.1 from NAME.pod, NAME.8 likewise.
+SUFFIXES = .pod .1 .8
+POD_RULE = $(AM_V_GEN)$(POD2MAN) --utf8 --stderr --errors=die \
+	--center "Espalier" --release "espalier-$(PACKAGE_VERSION)" \
+	--name "$(shell echo $(*F) | tr a-z A-Z)"
+.pod.1:
+	$(POD_RULE) --section 1 $< $@.t && mv $@.t $@
+.pod.8:
+	$(POD_RULE) --section 8 $< $@.t && mv $@.t $@
