@@ -24,6 +24,9 @@
 
 #pragma GCC visibility push(default)
 
+/* The version of the file that we write, and the newest that we read. */
+#define ESP_CHAIN_VERSION 1u
+
 /* Owners fit 15 bits of an entry. */
 #define ESP_CHAIN_DEPTH_MAX 32767u
 

@@ -30,6 +30,10 @@
 
 struct esp_store;
 
+/* The document `espalier` at the root of a store. */
+#define ESP_STORE_KIND "store"
+#define ESP_STORE_VERSION 1
+
 /* The store to use: OPTION if not NULL, else $ESPALIER_STORE, else
  * /var/lib/espalier for root and $XDG_DATA_HOME/espalier (or
  * ~/.local/share/espalier) for others.  malloced, absolute.
