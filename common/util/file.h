@@ -31,7 +31,8 @@ extern int esp_read_file (int dirfd, const char *name, size_t max,
 
 /* Replace the file NAME by LEN bytes of BUF: written beside it, synced,
  * renamed, the directory synced.  After a crash there is the old or the
- * new file.  MODE is for a new file.  Reports one error.
+ * new file.  MODE is for a new file; one that is replaced keeps its own.
+ * Reports one error.
  */
 extern int esp_write_file_atomic (int dirfd, const char *name,
                                   const void *buf, size_t len, mode_t mode);

@@ -3,8 +3,14 @@
  *
  * A name has 1 to 128 bytes: letters and digits (of any script, as valid
  * UTF-8), '.', '_' and '-'; it begins with a letter, a digit or '_'.  A
- * client's name may also contain ':' (hardware and IPv6 addresses).  So a
- * name is always one harmless component of a path, and never an option.
+ * client's name may also contain ':', in front too (hardware and IPv6
+ * addresses, "::1").  So a name is always one harmless component of a path,
+ * and never an option.
+ *
+ * Letters and digits are what iswalnum says in the locale C.UTF-8, whatever
+ * the process's locale is.  That includes the vowel signs of Indic and Thai
+ * scripts, but no accents that are characters of their own (U+0301): names
+ * are written composed, so that two that look the same are the same.
  */
 
 #ifndef ESPALIER_NAME_H
@@ -75,11 +81,13 @@ extern int esp_uuid_parse (const char *s, esp_uuid *u);
 extern bool esp_uuid_eq (const esp_uuid *a, const esp_uuid *b);
 extern bool esp_uuid_is_null (const esp_uuid *u);
 
-/* Sizes as nbdkit writes them: 512, 64K, 256M, 10G, 1T, 1P (also k, KiB
- * and so on).  -1 with EINVAL or ERANGE, reported as "WHAT: ...".
+/* Sizes as nbdkit reads them: whole numbers, with a unit in either case: b
+ * (bytes), s (sectors of 512 bytes), K, M, G, T, P, E (powers of 1024); also
+ * KiB, MiB and so on.  Below 8E.  -1 with EINVAL or ERANGE, reported as
+ * "WHAT: ...".
  */
 extern int esp_size_parse (const char *s, const char *what, uint64_t *out);
-/* "1.5G", "4K", "0": three digits at most; for people.  Returns BUF. */
+/* "1.5G", "4K", "0", 1000 is "0.98K": three digits at most; for people.  Returns BUF. */
 extern const char *esp_size_format (uint64_t n, char buf[16]);
 /* "2026-11-23 10:00:00" in local time.  Returns BUF. */
 extern const char *esp_time_format (uint64_t seconds, char buf[32]);
