@@ -234,9 +234,9 @@ take_disk (const char *s, const char *p, size_t n, unsigned *disk)
     v = v * 10 + (unsigned) (p[i] - '0');
     if (v > ESP_DISK_NUMBER_MAX)
       return bad_export (s, "the disk's number", "is more than 255");
-    if (n > 1 && v == 0)
-      return bad_export (s, "the disk's number", "begins with a 0");
   }
+  if (n > 1 && p[0] == '0')
+    return bad_export (s, "the disk's number", "begins with a 0");
   *disk = v;
   return 0;
 }
