@@ -90,3 +90,19 @@ with open(sys.argv[1], "wb") as f:
         k = min(n, 1 << 20); f.write(r.randbytes(k)); n -= k
 PY
 }
+
+# nbdsh ARGUMENTS...: libnbd's shell, with a Python that has libnbd's module
+# (the first one in PATH may be somebody's own and have none)
+nbdsh ()
+{
+    if ! python3 -c 'import nbd' 2>/dev/null; then
+        [ -x /usr/bin/python3 ] && local -x PATH="/usr/bin:$PATH"
+    fi
+    command nbdsh "$@"
+}
+
+# need_nbdsh: skip the test where nbdsh does not work
+need_nbdsh ()
+{
+    nbdsh -c 'pass' 2>/dev/null || skip "nbdsh (libnbd-bin and python3-libnbd) does not work"
+}
