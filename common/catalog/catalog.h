@@ -92,6 +92,11 @@ extern void esp_venue_log_clear (struct esp_venue_log *log);
  * file system that is read-only it is opened for reading.
  */
 extern struct esp_catalog *esp_catalog_open (const char *path, bool create);
+/* The same for the file NAME in PATH (a rebuild makes one beside the old). */
+#define ESP_CATALOG_FILE "catalog.db"
+extern struct esp_catalog *esp_catalog_open_file (const char *path,
+                                                  const char *name,
+                                                  bool create);
 extern void esp_catalog_close (struct esp_catalog *catalog);
 extern bool esp_catalog_readonly (const struct esp_catalog *catalog);
 
@@ -103,6 +108,20 @@ extern int esp_catalog_begin (struct esp_catalog *catalog);
 extern int esp_catalog_commit (struct esp_catalog *catalog);
 extern void esp_catalog_rollback (struct esp_catalog *catalog);
 
+/* Roll back where the scope ends, unless the variable is NULL by then:
+ *   CLEANUP_ROLLBACK struct esp_catalog *tx = NULL;
+ *   if (esp_catalog_begin (c) == -1) return -1;
+ *   tx = c; ...
+ *   return esp_catalog_commit (ESP_STEAL (tx));
+ */
+static inline __attribute__ ((unused)) void
+esp_cleanup_rollback (struct esp_catalog **catalog)
+{
+  if (*catalog)
+    esp_catalog_rollback (*catalog);
+}
+#define CLEANUP_ROLLBACK __attribute__ ((cleanup (esp_cleanup_rollback)))
+
 /* --- restore points -------------------------------------------------- */
 /* Find by name, by UUID, or by a prefix of a UUID (at least 4 hex digits)
  * that only one has.  An exact name wins.  ENOENT or EEXIST (ambiguous:
@@ -113,8 +132,9 @@ extern int esp_catalog_rp_find (struct esp_catalog *catalog, const char *ref,
 /* ENOENT is not reported. */
 extern int esp_catalog_rp_get (struct esp_catalog *catalog,
                                const esp_uuid *uuid, struct esp_rp *out);
-/* All (START NULL), or START and what descends from it; parents before
- * children, brothers by date and name.
+/* All (START NULL), or START and what descends from it (ENOENT, reported,
+ * where it is not there); each right before what descends from it, brothers
+ * by date and name.
  */
 extern int esp_catalog_rp_list (struct esp_catalog *catalog,
                                 const esp_uuid *start,
@@ -122,6 +142,10 @@ extern int esp_catalog_rp_list (struct esp_catalog *catalog,
 extern int esp_catalog_rp_children (struct esp_catalog *catalog,
                                     const esp_uuid *uuid,
                                     struct esp_rp_list *out);
+/* Is ANCESTOR in the chain of UUID (or UUID itself)?  1, 0, or -1. */
+extern int esp_catalog_rp_descends (struct esp_catalog *catalog,
+                                    const esp_uuid *uuid,
+                                    const esp_uuid *ancestor);
 /* EEXIST when the name is taken. */
 extern int esp_catalog_rp_insert (struct esp_catalog *catalog,
                                   const struct esp_rp *rp);

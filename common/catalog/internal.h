@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Inside the catalog: the connection, and how its statements are run. */
+
+#ifndef ESPALIER_CATALOG_INTERNAL_H
+#define ESPALIER_CATALOG_INTERNAL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sqlite3.h>
+
+#include "catalog/catalog.h"
+
+/* Every statement of the catalog stands in statements.c, in this order;
+ * each is prepared once a connection, when it is first run.
+ */
+enum catalog_sql {
+  SQL_BEGIN, SQL_COMMIT, SQL_ROLLBACK,
+  SQL_SAVE, SQL_RELEASE, SQL_UNDO,
+  SQL_INTEGRITY, SQL_FOREIGN_KEYS, SQL_UNREACHABLE,
+
+  SQL_RP_BY_NAME, SQL_RP_BY_RANGE, SQL_RP_GET, SQL_RP_LIST, SQL_RP_SUBTREE,
+  SQL_RP_CHILDREN, SQL_RP_INSERT, SQL_RP_UPDATE, SQL_RP_DELETE,
+  SQL_RP_DESCENDS,
+  SQL_RESOURCES, SQL_RESOURCE_INSERT, SQL_RESOURCES_DELETE,
+
+  SQL_VENUE_GET, SQL_VENUE_LIST, SQL_VENUE_SUBTREE, SQL_VENUES_OF,
+  SQL_VENUE_TIP, SQL_VENUE_PUT, SQL_VENUE_DELETE,
+  SQL_DISK_INSERT, SQL_DISKS_DELETE,
+  SQL_LOG, SQL_LOG_INSERT, SQL_LOG_DELETE,
+  SQL_MAX
+};
+extern const char *const catalog_sql_text[SQL_MAX];
+
+struct esp_catalog {
+  sqlite3 *db;
+  char *file;                   /* for messages */
+  bool readonly;
+  /* Recursive; held by each call, and from begin to commit or rollback.
+   * It protects all below, and the connection.
+   */
+  pthread_mutex_t lock;
+  bool in_transaction;
+  sqlite3_stmt *stmts[SQL_MAX];
+};
+
+#define CATALOG_LOCK_SCOPE(c) ESP_LOCK_SCOPE (&(c)->lock)
+
+/* A statement that is reset, so that it holds no snapshot of the database,
+ * where the scope ends.
+ */
+static inline __attribute__ ((unused)) void
+catalog_reset (sqlite3_stmt **s)
+{
+  int saved = errno;
+  if (*s)
+    sqlite3_reset (*s);
+  errno = saved;
+}
+#define CLEANUP_RESET __attribute__ ((cleanup (catalog_reset)))
+
+/* Statement ID with its parameters bound from the left, one argument for
+ * each letter of FMT: b const esp_uuid * (the null UUID is NULL), t const
+ * char *, u uint64_t, x const void * and size_t.  What is bound must live
+ * until the reset.  NULL and reported when it fails.
+ */
+extern sqlite3_stmt *catalog_bind_locked (struct esp_catalog *c,
+                                          enum catalog_sql id,
+                                          const char *fmt, ...);
+
+/* Step: 1 a row, 0 the end, -1 an error, reported. */
+extern int catalog_step_locked (struct esp_catalog *c, sqlite3_stmt *s);
+
+/* Bind as above, run to the end, reset.  Returns the (extended) result
+ * code of SQLite, SQLITE_DONE when it went well; reports nothing unless
+ * binding fails (then SQLITE_NOMEM).
+ */
+#define catalog_run_locked(c, id, ...)                          \
+  catalog_finish_locked (catalog_bind_locked ((c), (id), __VA_ARGS__))
+extern int catalog_finish_locked (sqlite3_stmt *s);
+
+/* Report what SQLite says about the result code RC; -1 with errno. */
+extern int catalog_fail (struct esp_catalog *c, int rc);
+
+/* Several statements as one, inside a transaction or not: save, then
+ * release (R 0) or undo (R -1).  _end_ returns R, or -1 when that fails.
+ */
+extern int catalog_save_locked (struct esp_catalog *c);
+extern int catalog_end_locked (struct esp_catalog *c, int r);
+
+/* Columns. */
+extern void catalog_column_uuid (sqlite3_stmt *s, int column, esp_uuid *out);
+/* malloced, never NULL unless memory is short (reported). */
+extern char *catalog_column_text (sqlite3_stmt *s, int column);
+
+/* One more element of SIZE bytes, zeroed, at the end of the array *BASE of
+ * *N elements.  NULL and reported without memory.
+ */
+extern void *catalog_grow (void *base, size_t *n, size_t size);
+
+/* Check the schema of an open connection; make it when CREATE, migrate an
+ * older one.
+ */
+extern int catalog_schema (struct esp_catalog *c, bool create);
+
+#endif /* ESPALIER_CATALOG_INTERNAL_H */

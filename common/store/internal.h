@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Inside the store: what an open one consists of. */
+
+#ifndef ESPALIER_STORE_INTERNAL_H
+#define ESPALIER_STORE_INTERNAL_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "store/store.h"
+
+/* The directories of a store, by number. */
+enum store_dir {
+  STORE_RPS, STORE_VENUES, STORE_OVERLAYS, STORE_TMP, STORE_KEYS, STORE_RUN,
+  STORE_DIRS
+};
+extern const char *const store_dir_names[STORE_DIRS];
+
+struct esp_store {
+  char *path;
+  int fd;
+  /* The document `espalier`, locked (shared) while the store is open with
+   * its catalog, so that nobody puts another catalog.db in its place; a
+   * rebuild locks it exclusively.
+   */
+  int lock_fd;
+  int dirs[STORE_DIRS];
+  bool readonly;
+  struct esp_catalog *catalog;  /* NULL: opened as damaged */
+
+  /* Below: protected by the registry's lock (store.c). */
+  struct esp_store *next;
+  dev_t dev;
+  ino_t ino;
+  unsigned refs;
+};
+
+/* Open the catalog of a store that was opened as damaged. */
+extern int store_open_catalog (struct esp_store *store);
+
+/* STORE/damaged/, made if it is not there: a descriptor that the caller
+ * closes.
+ */
+extern int store_damaged_dir (struct esp_store *store);
+#define STORE_DAMAGED "damaged"
+
+#endif /* ESPALIER_STORE_INTERNAL_H */
