@@ -9,7 +9,9 @@
  *
  * A SIGBUS that is not ours goes to the handler that was there before us;
  * where there was none, the default action comes back and the instruction
- * faults again, so that the core shows the right place.
+ * faults again, so that the core shows the right place.  A host that sets
+ * its own handler later is put behind ours by the next esp_guard_init; if
+ * that one hands on to ours in turn, the second round ends the process.
  */
 
 #include <config.h>
@@ -21,8 +23,10 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "util/cleanup.h"
 #include "util/guard.h"
 
 /* x86-64 gives a process 128 TiB: half of it is left to everything else. */
@@ -31,9 +35,22 @@
 static __thread sigjmp_buf *volatile guarded
   __attribute__ ((tls_model ("initial-exec")));
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int install_errno;               /* written once, read behind once */
-static struct sigaction previous;       /* likewise */
+/* What was there before us.  Handlers read it at any time, so an element
+ * never changes or goes once it is in the list.
+ */
+struct before {
+  struct sigaction sa;
+  struct before *next;
+};
+static struct before *_Atomic before;
+
+static pthread_mutex_t install_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* This thread is in a handler that was called by ours (or left it by a
+ * jump: then its next fault without a guard ends the process).
+ */
+static __thread volatile sig_atomic_t handing_on
+  __attribute__ ((tls_model ("initial-exec")));
 
 static atomic_uint_fast64_t reserved;   /* bytes of address space */
 
@@ -50,24 +67,35 @@ is_fault (const siginfo_t *info)
   return true;
 }
 
+/* Returns to let the instruction fault again. */
 static void
-hand_on (int sig, siginfo_t *info, void *context)
+end_process (int sig, const siginfo_t *info)
 {
   static const struct sigaction dfl = { .sa_handler = SIG_DFL };
 
-  if (previous.sa_flags & SA_SIGINFO) {
-    previous.sa_sigaction (sig, info, context);
-    return;
-  }
-  if (previous.sa_handler == SIG_IGN && !is_fault (info))
-    return;
-  if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
-    previous.sa_handler (sig);
-    return;
-  }
   sigaction (sig, &dfl, NULL);          /* cannot fail for SIGBUS */
   if (!is_fault (info))
     raise (sig);
+}
+
+static void
+hand_on (int sig, siginfo_t *info, void *context)
+{
+  const struct sigaction *sa = &atomic_load (&before)->sa;
+
+  if (handing_on || sa->sa_handler == SIG_DFL
+      || (sa->sa_handler == SIG_IGN && is_fault (info))) {
+    end_process (sig, info);
+    return;
+  }
+  if (sa->sa_handler == SIG_IGN)
+    return;
+  handing_on = 1;
+  if (sa->sa_flags & SA_SIGINFO)
+    sa->sa_sigaction (sig, info, context);
+  else
+    sa->sa_handler (sig);
+  handing_on = 0;
 }
 
 static void
@@ -80,28 +108,33 @@ on_sigbus (int sig, siginfo_t *info, void *context)
   hand_on (sig, info, context);
 }
 
-static void
-install (void)
+static bool
+is_ours (const struct sigaction *sa)
 {
-  struct sigaction sa = { .sa_sigaction = on_sigbus,
-                          .sa_flags = SA_SIGINFO | SA_NODEFER };
-
-  sigemptyset (&sa.sa_mask);
-  /* First what is there: a SIGBUS may come before sigaction returns. */
-  if (sigaction (SIGBUS, NULL, &previous) < 0
-      || sigaction (SIGBUS, &sa, NULL) < 0)
-    install_errno = errno;
+  return (sa->sa_flags & SA_SIGINFO) && sa->sa_sigaction == on_sigbus;
 }
 
 int
 esp_guard_init (void)
 {
-  pthread_once (&once, install);
-  if (install_errno) {
-    errno = install_errno;
+  struct sigaction ours = { .sa_sigaction = on_sigbus,
+                            .sa_flags = SA_SIGINFO | SA_NODEFER };
+  struct sigaction now;
+
+  ESP_LOCK_SCOPE (&install_lock);
+  if (sigaction (SIGBUS, NULL, &now) < 0)
     return -1;
-  }
-  return 0;
+  if (is_ours (&now))
+    return 0;
+  /* Known before our handler can run, and kept as long as it can. */
+  struct before *b = malloc (sizeof *b);
+  if (!b)
+    return -1;
+  b->sa = now;
+  b->next = atomic_load (&before);
+  atomic_store (&before, b);
+  sigemptyset (&ours.sa_mask);
+  return sigaction (SIGBUS, &ours, NULL);
 }
 
 /* The fences keep the compiler from moving the access out of the guard. */

@@ -16,7 +16,9 @@
 #pragma GCC visibility push(default)
 
 /* Install the handler; may be called many times, from any thread.  Called
- * by whatever maps files.  Returns 0, or -1 with errno.
+ * by whatever maps files, each time: it takes its place again if the host
+ * has set another handler meanwhile.  Returns 0, or -1 with errno; reports
+ * nothing.
  */
 extern int esp_guard_init (void);
 
