@@ -22,15 +22,36 @@
 #define ESP_MAP_PAGE_TILES 63u
 #define ESP_MAP_PAGE_WORDS (ESP_MAP_PAGE_TILES * ESP_TILE_WORDS)
 
+/* Pages are numbered from 1, as in the file, where page 0 is the header. */
 struct esp_map {
   uint64_t size;                /* of the disk, bytes */
   uint64_t nwords;              /* whole tiles */
   _Atomic uint64_t *words;      /* states; block 0 in the lowest bits */
-  uint64_t npages;
+  uint64_t npages;              /* of states: 1 .. npages */
   _Atomic uint64_t *dirty;      /* a bit a page: differs from the file */
-  uint64_t *generation;         /* by page: the newest valid one on disk */
+  _Atomic uint64_t *present;    /* a bit a page: may have a block that is not
+                                 * absent; where it is 0, all words are 0 */
+  uint64_t *generation;         /* by page: the newest durable one */
+  uint64_t *unsynced;           /* a bit a page: generation + 1 is written,
+                                 * but not durable */
+  bool clean;                   /* the file has the mark */
   int fd;                       /* of an attached file, or -1 */
 };
+
+/* The page that has block BLOCK. */
+static inline uint64_t
+esp_map_page (uint64_t block)
+{
+  return block / (ESP_MAP_PAGE_TILES * ESP_TILE_BLOCKS) + 1;
+}
+
+/* May PAGE have anything?  False: all its blocks are absent. */
+static inline bool
+esp_map_present (const struct esp_map *map, uint64_t page)
+{
+  return atomic_load_explicit (&map->present[page / 64],
+                               memory_order_acquire) >> (page % 64) & 1;
+}
 
 /* A map in memory of a disk of SIZE bytes, all blocks absent, no file. */
 extern struct esp_map *esp_map_new (uint64_t size);
@@ -45,7 +66,8 @@ extern struct esp_map *esp_map_load (int dirfd, const char *name,
                                      uint64_t size, bool writable);
 
 /* Create the file NAME for MAP (which has none), attach it, write what is
- * in memory.  Synced, but not its directory.
+ * in memory.  Synced, but not its directory.  NAME appears when it is
+ * complete (by a rename from NAME.new); EEXIST if it is there.
  */
 extern int esp_map_create (struct esp_map *map, int dirfd, const char *name);
 
@@ -61,7 +83,8 @@ extern int esp_map_create (struct esp_map *map, int dirfd, const char *name);
  * *EMPTY true, and needs no write.  When esp_map_write fails, the pages are
  * dirty again.  With !SYNC the file is written but not synced (survives a
  * kill, not a power loss).  esp_map_discard_snapshot is for when the
- * fdatasync failed.
+ * fdatasync failed.  esp_map_write (map, NULL, true) syncs what earlier
+ * calls left unsynced.
  */
 struct esp_map_snapshot;
 extern struct esp_map_snapshot *esp_map_snapshot (struct esp_map *map,
@@ -96,7 +119,9 @@ extern void esp_map_set (struct esp_map *map, uint64_t block, uint64_t n,
 /* Number of blocks in state S. */
 extern uint64_t esp_map_count (const struct esp_map *map, enum esp_state s);
 
-/* A checksum of all states, the same however the file is laid out. */
+/* A checksum of all states, the same however the file is laid out (and
+ * whatever the disk's size is): 0 when all blocks are absent.
+ */
 extern uint64_t esp_map_digest (const struct esp_map *map);
 
 /* A copy in memory for a disk of NEW_SIZE >= size (no file attached). */
