@@ -33,7 +33,7 @@ struct esp_overlay_params {
 };
 
 /* Where overlays are kept: overlays/ of a store, or DIR for other plugins
- * (the same layout below it).  One place for each process and path.
+ * (the same layout below it), which exists; NULL for ESP_OVERLAY_MEMORY.  One place for each process and path.
  */
 struct esp_overlay_place;
 extern struct esp_overlay_place *esp_overlay_place_open
@@ -70,7 +70,8 @@ extern int esp_overlay_peek (struct esp_overlay_place *place,
 /* Open ID (or count one more connection) over a disk of SIZE bytes whose
  * tip is TIP (null: unknown).  EBUSY naming the holder where another
  * process has it; ESTALE where it exists over another tip or size (the
- * caller peeked before somebody else made it: look again).  ID NULL: a
+ * caller peeked before somebody else made it: look again; the one error that
+ * is not reported).  ID NULL: a
  * private one, without a name, that nobody else can open.
  */
 struct esp_overlay;
