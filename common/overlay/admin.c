@@ -87,9 +87,9 @@ look_at_doc (int dir_fd, struct esp_overlay_info *info)
   struct overlay_doc doc;
   char cause[256];
 
-  char *before = esp_catch_errors (cause, sizeof cause);
+  esp_catch_errors (cause, sizeof cause);
   int r = files_load_doc (dir_fd, &doc);
-  esp_catch_errors (before, before ? sizeof cause : 0);
+  esp_catch_errors (NULL, 0);
   if (r == -1) {
     note_damage (info, errno == ENOENT ? "its document is missing" : cause);
     return;
