@@ -139,7 +139,7 @@ one_step (struct worker *w)
     memset (w->twin + at, 0, n);
     return esp_overlay_zero (w->e->o, &w->e->below, n, at, false, &err);
   }
-  if (op == 10)
+  if (op == 10 && rand_r (&w->seed) % 8 == 0)
     return esp_overlay_flush (w->e->o, &err);
   if (esp_overlay_pread (w->e->o, &w->e->below, buf, n, at, &err) == -1)
     return -1;
