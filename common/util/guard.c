@@ -32,6 +32,21 @@
 /* x86-64 gives a process 128 TiB: half of it is left to everything else. */
 #define GUARD_BUDGET (UINT64_C (64) << 40)
 
+/* The thread sanitizer runs every handler with all signals blocked, so there
+ * the mask has to be saved (a system call) and restored by the jump.
+ */
+#ifdef __has_feature
+#if __has_feature (thread_sanitizer)
+#define SAVE_MASK 1
+#endif
+#endif
+#ifdef __SANITIZE_THREAD__
+#define SAVE_MASK 1
+#endif
+#ifndef SAVE_MASK
+#define SAVE_MASK 0
+#endif
+
 static __thread sigjmp_buf *volatile guarded
   __attribute__ ((tls_model ("initial-exec")));
 
@@ -151,7 +166,7 @@ esp_guard_copy (void *dst, const void *src, size_t n)
 {
   sigjmp_buf here;
 
-  if (sigsetjmp (here, 0)) {
+  if (sigsetjmp (here, SAVE_MASK)) {
     guard_set (NULL);
     errno = EIO;
     return -1;
@@ -167,7 +182,7 @@ esp_guard_call (int (*fn) (void *arg), void *arg)
 {
   sigjmp_buf here;
 
-  if (sigsetjmp (here, 0)) {
+  if (sigsetjmp (here, SAVE_MASK)) {
     guard_set (NULL);
     errno = EIO;
     return -1;
