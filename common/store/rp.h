@@ -30,7 +30,10 @@ extern int esp_rp_from_meta (json_t *meta, struct esp_rp *rp,
                              uint64_t *map_digest, const char *where);
 extern int esp_rp_load_meta (struct esp_store *store, const esp_uuid *uuid,
                              struct esp_rp *rp, uint64_t *map_digest);
-/* Load the map of a restore point, its digest checked against its meta. */
+/* Load the map of a restore point, its digest checked against its meta (an
+ * interrupted merge leaves either of two; a map of a smaller size is grown:
+ * so do not compare with *MAP_DIGEST yourself).
+ */
 extern struct esp_map *esp_rp_load_map (struct esp_store *store,
                                         const esp_uuid *uuid);
 
@@ -45,6 +48,7 @@ struct esp_draft {
   int dir_fd;                   /* in tmp/, locked */
   char tmp_name[64];
   int data_fd;
+  int parent_lock;              /* holds the parent, shared; -1: a root */
 };
 
 /* Begin the restore point NAME over PARENT (NULL: a root) with a disk of

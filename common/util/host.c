@@ -34,6 +34,22 @@ esp_catch_errors (char *buf, unsigned size)
   return before;
 }
 
+struct esp_catch
+esp_catch_begin (char *buf, unsigned size)
+{
+  struct esp_catch before = { caught, caught_size };
+
+  esp_catch_errors (buf, size);
+  return before;
+}
+
+void
+esp_catch_end (struct esp_catch before)
+{
+  caught = before.buf;
+  caught_size = before.size;
+}
+
 static void
 print (const char *fmt, va_list args)
 {

@@ -48,6 +48,13 @@ extern void esp_warning (const char *fmt, ...) ESP_PRINTF (1, 2);
  */
 extern char *esp_catch_errors (char *buf, unsigned size);
 
+/* The same for code that may run inside another catch: _begin returns what
+ * was set before, _end sets that again, with what it had caught.
+ */
+struct esp_catch { char *buf; unsigned size; };
+extern struct esp_catch esp_catch_begin (char *buf, unsigned size);
+extern void esp_catch_end (struct esp_catch before);
+
 /* The library's version, "0.1.0". */
 extern const char *esp_version (void);
 

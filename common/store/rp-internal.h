@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the files that implement store/rp.h share.  Not for others. */
+
+#ifndef ESPALIER_RP_INTERNAL_H
+#define ESPALIER_RP_INTERNAL_H
+
+#include <jansson.h>
+
+#include "store/rp.h"
+#include "util/cleanup.h"
+
+ESP_DEFINE_CLEANUP (json, json_t *, json_decref)
+ESP_DEFINE_CLEANUP (map, struct esp_map *, esp_map_free)
+ESP_DEFINE_CLEANUP (chain, struct esp_chain *, esp_chain_close)
+ESP_DEFINE_CLEANUP (image, struct esp_image *, esp_image_close)
+#define CLEANUP_JSON ESP_CLEANUP (json)
+#define CLEANUP_MAP ESP_CLEANUP (map)
+#define CLEANUP_CHAIN ESP_CLEANUP (chain)
+#define CLEANUP_IMAGE ESP_CLEANUP (image)
+
+/* The length of a data file for a disk of SIZE bytes: whole blocks. */
+static inline uint64_t
+esp_data_length (uint64_t size)
+{
+  return esp_blocks (size) << ESP_BLOCK_SHIFT;
+}
+
+/* --- meta.c ----------------------------------------------------------- */
+/* The document of UUID as JSON, every field checked; RP and DIGEST may be
+ * NULL.  The caller json_decrefs it.
+ */
+extern json_t *esp_meta_load (struct esp_store *store, const esp_uuid *uuid,
+                              struct esp_rp *rp, uint64_t *digest);
+/* Write META (checked first) into the directory DIR_FD. */
+extern int esp_meta_save (int dir_fd, json_t *meta, const char *where);
+
+/* Optional fields that other files set and clear. */
+#define ESP_META_IDENTITY "identity"          /* of a root in place */
+#define ESP_META_DIGEST "map-digest"
+#define ESP_META_DIGEST_NEXT "map-digest-next"  /* while a merge runs */
+#define ESP_META_MAP_SIZE "map-size"          /* what `map` covers */
+/* A digest as 16 hexadecimal digits.  Returns BUF. */
+extern const char *esp_digest_text (uint64_t digest, char buf[17]);
+
+/* --- rp.c ------------------------------------------------------------- */
+/* Lock the directory of restore point RP, shared or exclusive.  Returns the
+ * descriptor that holds the lock, or -1 (EBUSY: somebody has it open, or is
+ * merging it; reported).
+ */
+extern int esp_rp_lock (struct esp_store *store, const struct esp_rp *rp,
+                        bool exclusive);
+
+/* EROFS, reported, on a store that cannot be written. */
+extern int esp_rp_writable (struct esp_store *store);
+
+/* EEXIST, reported, when NAME is taken; EINVAL when it is none. */
+extern int esp_rp_check_name (struct esp_store *store, const char *name);
+
+/* Make RP visible: in one transaction look again at its name and parent,
+ * move the directory FROM_FD/FROM (open as DIR_FD, complete and synced) to
+ * restore-points/, sync both, insert the row (rp->depth is set).  On an
+ * error the directory is back where it was.
+ */
+extern int esp_rp_publish (struct esp_store *store, struct esp_rp *rp,
+                           int from_fd, const char *from, int dir_fd);
+
+/* A private copy of resources into RP. */
+extern int esp_rp_copy_resources (struct esp_rp *rp,
+                                  const struct esp_resource *resources,
+                                  size_t nresources);
+
+/* Write the chain of RP with MAP, over its parent's, as the new file NAME
+ * in DIR_FD (an old one is removed first).
+ */
+extern int esp_rp_build_chain (struct esp_store *store,
+                               const struct esp_rp *rp,
+                               const struct esp_map *map, int dir_fd,
+                               const char *name);
+
+/* Open the chain of UUID. */
+extern struct esp_chain *esp_rp_open_chain (struct esp_store *store,
+                                            const esp_uuid *uuid);
+
+/* Why UUID cannot be removed: children (unless MERGE), venues, overlays.
+ * Returns 0, or -1 with EBUSY and one message that lists all.
+ */
+extern int esp_rp_check_unused (struct esp_store *store,
+                                const struct esp_rp *rp, bool merge);
+
+/* Commit a root in place: as esp_draft_commit, with IDENTITY in its meta. */
+extern int esp_draft_commit_in_place (struct esp_draft *draft,
+                                      json_t *identity, esp_uuid *uuid);
+
+/* Open the file of the root in place UUID for reading, its identity
+ * checked (ESTALE).
+ */
+extern int esp_rp_open_in_place (struct esp_store *store,
+                                 const esp_uuid *uuid);
+
+/* For tests only: called at each step of which a crash must be harmless. */
+extern __attribute__ ((visibility ("default")))
+void (*esp_rp_test_step) (const char *step);
+
+static inline void
+esp_rp_step (const char *step)
+{
+  if (__builtin_expect (esp_rp_test_step != NULL, 0))
+    esp_rp_test_step (step);
+}
+
+#endif /* ESPALIER_RP_INTERNAL_H */
