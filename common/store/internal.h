@@ -38,6 +38,18 @@ struct esp_store {
 /* Open the catalog of a store that was opened as damaged. */
 extern int store_open_catalog (struct esp_store *store);
 
+/* A venue's document, as esp_venue_load, but ENOENT is not reported; and
+ * writing it.
+ */
+extern int venue_read (struct esp_store *store, const char *id,
+                       struct esp_venue *venue, struct esp_venue_log *log);
+extern int venue_write (struct esp_store *store, const struct esp_venue *v,
+                        const struct esp_venue_log *log);
+/* Within a transaction: make the catalog's rows what the document says. */
+extern int venue_copy_to_catalog (struct esp_catalog *catalog,
+                                  const struct esp_venue *v,
+                                  const struct esp_venue_log *log);
+
 /* STORE/damaged/, made if it is not there: a descriptor that the caller
  * closes.
  */

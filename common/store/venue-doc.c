@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The document of a venue, venues/ID: reading and writing it
+ * (docs/formats.md, "venues/ID").  A reader trusts no field.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <jansson.h>
+
+#include "store/internal.h"
+#include "store/venue.h"
+#include "util/doc.h"
+#include "util/host.h"
+
+#define DISKS_MAX (ESP_DISK_NUMBER_MAX + 1u)
+/* Nobody counts so far; a damaged document may. */
+#define REVISION_MAX (UINT64_C (1) << 48)
+
+ESP_DEFINE_CLEANUP (json, json_t *, json_decref)
+#define CLEANUP_JSON ESP_CLEANUP (json)
+
+/* --- reading ----------------------------------------------------------- */
+
+/* The UUIDs of the array KEY. */
+static bool
+get_disks (json_t *o, esp_uuid **disks, unsigned *ndisks)
+{
+  bool bad = false;
+  json_t *array = esp_doc_array (o, "disks", &bad), *v;
+  size_t i, n = json_array_size (array);
+
+  if (bad || n < 1 || n > DISKS_MAX || !(*disks = calloc (n, sizeof **disks)))
+    return false;
+  *ndisks = n;
+  json_array_foreach (array, i, v)
+    if (!json_is_string (v) ||
+        esp_uuid_parse (json_string_value (v), &(*disks)[i]) == -1 ||
+        esp_uuid_is_null (&(*disks)[i]))
+      return false;
+  return true;
+}
+
+static char *
+get_string (json_t *o, const char *key)
+{
+  bool bad = false;
+  const char *s = esp_doc_string (o, key, &bad);
+
+  return bad || !s ? NULL : strdup (s);
+}
+
+static bool
+get_change (json_t *o, struct esp_venue_change *x)
+{
+  bool bad = false;
+
+  x->revision = esp_doc_u64 (o, "revision", 0, &bad);
+  x->time = esp_doc_u64 (o, "time", 0, &bad);
+  return !bad && x->revision > 0 && x->revision <= REVISION_MAX &&
+    (x->action = get_string (o, "action")) &&
+    (x->description = get_string (o, "description")) &&
+    get_disks (o, &x->disks, &x->ndisks);
+}
+
+/* Revisions rise, and the last one is the venue's. */
+static bool
+get_log (json_t *doc, uint64_t revision, struct esp_venue_log *log)
+{
+  bool bad = false;
+  json_t *array = esp_doc_array (doc, "log", &bad), *o;
+  size_t i, n = json_array_size (array);
+  uint64_t last = 0;
+
+  if (bad || n == 0 || !(log->change = calloc (n, sizeof *log->change)))
+    return false;
+  log->n = n;
+  json_array_foreach (array, i, o) {
+    if (!get_change (o, &log->change[i]) || log->change[i].revision <= last)
+      return false;
+    last = log->change[i].revision;
+  }
+  return last == revision;
+}
+
+static bool
+get_venue (json_t *doc, const char *id, struct esp_venue *v)
+{
+  bool bad = false;
+  const char *s = esp_doc_string (doc, "id", &bad);
+
+  if (bad || !s || strcmp (s, id) != 0)
+    return false;
+  strcpy (v->id, id);           /* a valid name, so it fits */
+  v->created = esp_doc_u64 (doc, "created", 0, &bad);
+  v->changed = esp_doc_u64 (doc, "changed", 0, &bad);
+  v->revision = esp_doc_u64 (doc, "revision", 0, &bad);
+  return !bad && (v->description = get_string (doc, "description")) &&
+    get_disks (doc, &v->disks, &v->ndisks);
+}
+
+int
+venue_read (struct esp_store *store, const char *id, struct esp_venue *venue,
+            struct esp_venue_log *log)
+{
+  CLEANUP_VENUE struct esp_venue v = { 0 };
+  CLEANUP_VENUE_LOG struct esp_venue_log l = { 0 };
+  CLEANUP_JSON json_t *doc = NULL;
+
+  if (esp_name_check (id, "venue") == -1)
+    return -1;
+  doc = esp_doc_load (esp_store_venues_fd (store), id, ESP_VENUE_KIND,
+                      ESP_VENUE_VERSION);
+  if (!doc)
+    return -1;
+  if (!get_venue (doc, id, &v) || !get_log (doc, v.revision, &l)) {
+    errno = EBADMSG;
+    esp_error ("venues/%s: damaged: a field is missing or wrong: run"
+               " 'espalier store check'", id);
+    return -1;
+  }
+  *venue = v;
+  memset (&v, 0, sizeof v);
+  *log = l;
+  memset (&l, 0, sizeof l);
+  return 0;
+}
+
+int
+esp_venue_load (struct esp_store *store, const char *id,
+                struct esp_venue *venue, struct esp_venue_log *log)
+{
+  int r = venue_read (store, id, venue, log);
+
+  if (r == -1 && errno == ENOENT)
+    esp_error ("no venue '%s': there is no document venues/%s", id, id);
+  return r;
+}
+
+/* --- writing ----------------------------------------------------------- */
+
+static json_t *
+make_disks (const esp_uuid *disks, unsigned n)
+{
+  json_t *array = json_array ();
+  char text[ESP_UUID_TEXT];
+
+  for (unsigned i = 0; array && i < n; ++i)
+    if (json_array_append_new (array, json_string (esp_uuid_text (&disks[i],
+                                                                  text)))) {
+      json_decref (array);
+      return NULL;
+    }
+  return array;
+}
+
+static json_t *
+make_log (const struct esp_venue_log *log)
+{
+  json_t *array = json_array ();
+
+  for (size_t i = 0; array && i < log->n; ++i) {
+    const struct esp_venue_change *x = &log->change[i];
+    json_t *o = json_pack ("{s:I, s:I, s:s, s:s, s:o}",
+                           "revision", (json_int_t) x->revision,
+                           "time", (json_int_t) x->time,
+                           "action", x->action,
+                           "description", x->description,
+                           "disks", make_disks (x->disks, x->ndisks));
+    if (json_array_append_new (array, o)) {
+      json_decref (array);
+      return NULL;
+    }
+  }
+  return array;
+}
+
+int
+venue_write (struct esp_store *store, const struct esp_venue *v,
+             const struct esp_venue_log *log)
+{
+  CLEANUP_JSON json_t *doc =
+    json_pack ("{s:s, s:s, s:I, s:I, s:I, s:o, s:o}", "id", v->id,
+               "description", v->description,
+               "created", (json_int_t) v->created,
+               "changed", (json_int_t) v->changed,
+               "revision", (json_int_t) v->revision,
+               "disks", make_disks (v->disks, v->ndisks),
+               "log", make_log (log));
+
+  if (!doc) {
+    errno = ENOMEM;
+    esp_error ("venues/%s: json_pack: %m", v->id);
+    return -1;
+  }
+  return esp_doc_save (esp_store_venues_fd (store), v->id, ESP_VENUE_KIND,
+                       ESP_VENUE_VERSION, doc, 0644);
+}
