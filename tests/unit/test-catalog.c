@@ -4,9 +4,6 @@
 #include "unit.h"
 
 #include <pthread.h>
-#include <sqlite3.h>
-#include <sys/wait.h>
-#include <time.h>
 
 #include "catalog/catalog.h"
 
@@ -71,14 +68,6 @@ put (const char *id, unsigned tip0, unsigned tip1, uint64_t revision)
                                 .ndisks = v.ndisks, .disks = disks };
   snprintf (v.id, sizeof v.id, "%s", id);
   assert_int_equal (esp_catalog_venue_put (c, &v, &x), 0);
-}
-
-static inline double
-now (void)
-{
-  struct timespec t;
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return t.tv_sec + t.tv_nsec / 1e9;
 }
 
 /* --- restore points ---------------------------------------------------- */
