@@ -64,7 +64,8 @@ static int
 damaged (const char *name, const char *what)
 {
   errno = EBADMSG;
-  esp_error ("%s: the chain map is damaged: %s", name, what);
+  esp_error ("%s: the chain map is damaged: %s: run 'espalier store check "
+             "--repair'", name, what);
   return -1;
 }
 
@@ -130,8 +131,8 @@ check_length (const struct esp_chain *chain, int fd, const char *name)
   }
   if ((uint64_t) st.st_size < chain->l.file_len) {
     errno = EIO;
-    esp_error ("%s: the chain map was cut short: it has %jd of %ju bytes",
-               name, (intmax_t) st.st_size, (uintmax_t) chain->l.file_len);
+    esp_error ("%s: the chain map was cut short: it has %jd of %ju bytes: run "
+               "'espalier store check --repair'", name, (intmax_t) st.st_size, (uintmax_t) chain->l.file_len);
     return -1;
   }
   if ((uint64_t) st.st_size > chain->l.file_len)

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Layers: the data of one restore point, open for reading.  One object for
+ * each restore point and process, shared by all images that have it in
+ * their chain.  Inside the library only; programs read images.
+ */
+
+#ifndef ESPALIER_LAYER_H
+#define ESPALIER_LAYER_H
+
+#include <stdint.h>
+
+#include "store/store.h"
+
+struct layer;
+
+/* The layer of restore point UUID, opened if nobody has it open.  Errors:
+ * EIO, ENOENT, ESTALE (a root in place that changed) and others.
+ */
+extern struct layer *layer_get (struct esp_store *store,
+                                const esp_uuid *uuid);
+extern void layer_put (struct layer *layer);
+
+/* Read N bytes at OFFSET, all within blocks that the layer holds.  EIO
+ * where the file is too short or cannot be read, ESTALE.
+ */
+extern int layer_read (struct layer *layer, void *buf, uint64_t n,
+                       uint64_t offset);
+
+/* Begin to read N bytes at OFFSET into the page cache. */
+extern void layer_cache (struct layer *layer, uint64_t n, uint64_t offset);
+
+#endif /* ESPALIER_LAYER_H */
