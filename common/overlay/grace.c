@@ -248,6 +248,7 @@ esp_overlay_place_start (struct esp_overlay_place *place)
   ESP_LOCK_SCOPE (&place->mutex);
   if (place->has_thread || place->fd == -1)
     return 0;
+  place->stop = false;
   int r = pthread_create (&place->thread, NULL, grace_thread, place);
   if (r) {
     errno = r;
@@ -261,13 +262,24 @@ esp_overlay_place_start (struct esp_overlay_place *place)
 void
 grace_stop (struct esp_overlay_place *p)
 {
+  bool has_thread;
+
   {
     ESP_LOCK_SCOPE (&p->mutex);
+    has_thread = p->has_thread;
     p->stop = true;
     pthread_cond_signal (&p->wake);
   }
-  if (p->has_thread)
-    pthread_join (p->thread, NULL);
+  if (!has_thread)
+    return;
+  pthread_join (p->thread, NULL);
+  ESP_LOCK_SCOPE (&p->mutex);
+  p->has_thread = p->stop = false;
+}
+
+void
+grace_forget (struct esp_overlay_place *p)
+{
   while (p->expiries) {
     struct expiry *e = p->expiries;
     p->expiries = e->next;

@@ -124,7 +124,8 @@ struct expiry {
 
 struct esp_overlay_place {
   struct esp_overlay_place *next;       /* protected by the list's mutex */
-  unsigned refs;
+  unsigned refs;                /* likewise: users, and overlays */
+  unsigned users;               /* likewise: opens by our caller */
   char *path;                   /* NULL: memory only */
   int fd;                       /* -1: memory only */
   struct esp_overlay_params params;
@@ -157,7 +158,9 @@ extern void place_remove_locked (struct esp_overlay_place *p,
 /* Grace (grace.c).  Remember that the client left, or that it was found. */
 extern void grace_begin (struct esp_overlay_place *p,
                          const struct esp_overlay_id *id, int64_t deadline);
+/* End the thread; free the list. */
 extern void grace_stop (struct esp_overlay_place *p);
+extern void grace_forget (struct esp_overlay_place *p);
 
 /* --- files (files.c) --------------------------------------------------- */
 

@@ -29,6 +29,7 @@ place_free (struct esp_overlay_place *p)
   pthread_mutex_destroy (&p->space.mutex);
   pthread_cond_destroy (&p->changed);
   pthread_cond_destroy (&p->wake);
+  grace_forget (p);
   free (p->path);
   free (p);
 }
@@ -42,7 +43,7 @@ place_new (const char *dir, const struct esp_overlay_params *params)
 
   if (!p)
     return NULL;
-  p->refs = 1;
+  p->refs = p->users = 1;
   p->fd = -1;
   p->params = *params;
   pthread_mutex_init (&p->mutex, NULL);
@@ -82,6 +83,7 @@ esp_overlay_place_open (const char *dir,
   struct esp_overlay_place *same = find_place_locked (p->path);
   if (same) {
     same->refs++;
+    same->users++;
     return same;
   }
   p->next = places;
@@ -108,15 +110,26 @@ place_unref (struct esp_overlay_place *p)
       at = &(*at)->next;
     *at = p->next;
   }
-  grace_stop (p);
   place_free (p);
 }
 
 void
 esp_overlay_place_close (struct esp_overlay_place *place)
 {
-  if (place)
-    place_unref (place);
+  bool last;
+
+  if (!place)
+    return;
+  {
+    ESP_LOCK_SCOPE (&places_mutex);
+    last = --place->users == 0;
+  }
+  /* The thread ends with the last user, though overlays may be open: a
+   * server that ends does not close those of connected clients.
+   */
+  if (last)
+    grace_stop (place);
+  place_unref (place);
 }
 
 /* --- registry ----------------------------------------------------------- */

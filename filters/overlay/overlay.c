@@ -1,0 +1,685 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The overlay filter: each client writes into an overlay of its own.
+ *
+ * All that is done to blocks is in libespalier (common/overlay); here are
+ * nbdkit's names for it, the parameters, and the way from a connection to
+ * its overlay: the name is taken apart in .open, where also a kept
+ * overlay's tip is pinned for the venue plugin below (util/stack.h), and
+ * the overlay is opened in .prepare, which is where the size is known.
+ *
+ * Nothing is opened before the fork.  At SIGTERM nbdkit runs .finalize, but
+ * not .close, of clients that are connected: so .finalize flushes.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <nbdkit-filter.h>
+
+#include "client.h"
+#include "overlay/overlay.h"
+#include "store/store.h"
+#include "util/cleanup.h"
+#include "util/file.h"
+#include "util/host.h"
+#include "util/stack.h"
+
+/* Parameters; not changed once the server runs. */
+static struct esp_overlay_params params = {
+  .mode = ESP_OVERLAY_KEEP,
+  .min_free = UINT64_C (256) << 20,
+  .grace = 30,
+};
+static enum client_from client_from = CLIENT_CONNECTION;
+static char *dir_given;         /* overlay-dir=, absolute */
+static char *dir;               /* where overlays are; NULL: memory */
+static bool private_only;       /* DIR is for files without a name */
+
+/* From after_fork to cleanup. */
+static struct esp_overlay_place *place;
+
+static void
+overlay_load (void)
+{
+  static const struct esp_host host = {
+    .error = nbdkit_verror,
+    .debug = nbdkit_vdebug,
+  };
+
+  esp_set_host (&host);
+  esp_stack_add (ESP_MODULE_OVERLAY);
+}
+
+static void
+overlay_unload (void)
+{
+  free (dir_given);
+  free (dir);
+}
+
+/* --- parameters ---------------------------------------------------------- */
+
+/* The place of VALUE among CHOICES, "WHAT=a|b|c" on an error. */
+static int
+parse_choice (const char *what, const char *value,
+              const char *const *choices, int n)
+{
+  for (int i = 0; i < n; ++i)
+    if (strcmp (value, choices[i]) == 0)
+      return i;
+  nbdkit_error ("%s=%s: give %s, %s or %s", what, value,
+                choices[0], choices[1], choices[2]);
+  return -1;
+}
+
+static int
+config_mode (const char *value)
+{
+  static const char *const names[] = { "keep", "discard", "memory" };
+  int i = parse_choice ("overlay-mode", value, names, 3);
+
+  if (i >= 0)
+    params.mode = i;
+  return i < 0 ? -1 : 0;
+}
+
+static int
+config_client (const char *value)
+{
+  static const char *const names[] = { "connection", "peer", "export" };
+  int i = parse_choice ("overlay-client", value, names, 3);
+
+  if (i >= 0)
+    client_from = i;
+  return i < 0 ? -1 : 0;
+}
+
+static int
+config_quota (const char *value)
+{
+  uint64_t quota;
+
+  if (esp_size_parse (value, "overlay-quota", &quota) == -1)
+    return -1;
+  if (quota > 0 && quota < ESP_BLOCK_SIZE) {
+    nbdkit_error ("overlay-quota=%s: give at least one block of 4K, or 0 "
+                  "for no limit", value);
+    return -1;
+  }
+  params.quota = quota;
+  return 0;
+}
+
+static int
+config_dir (const char *value)
+{
+  free (dir_given);
+  dir_given = nbdkit_realpath (value);
+  return dir_given ? 0 : -1;
+}
+
+/* store= is everybody's; below, only the venue plugin takes it. */
+static int
+config_store (nbdkit_next_config *next, nbdkit_backend *nxdata,
+              const char *value)
+{
+  if (esp_stack_set_store (value) == -1)
+    return -1;
+  return esp_stack_has (ESP_MODULE_VENUE) ? next (nxdata, "store", value) : 0;
+}
+
+static int
+overlay_config (nbdkit_next_config *next, nbdkit_backend *nxdata,
+                const char *key, const char *value)
+{
+  if (strcmp (key, "overlay-mode") == 0)
+    return config_mode (value);
+  if (strcmp (key, "overlay-client") == 0)
+    return config_client (value);
+  if (strcmp (key, "overlay-quota") == 0)
+    return config_quota (value);
+  if (strcmp (key, "overlay-min-free") == 0)
+    return esp_size_parse (value, "overlay-min-free", &params.min_free);
+  if (strcmp (key, "overlay-grace") == 0)
+    return nbdkit_parse_unsigned ("overlay-grace", value, &params.grace);
+  if (strcmp (key, "overlay-dir") == 0)
+    return config_dir (value);
+  if (strcmp (key, "store") == 0)
+    return config_store (next, nxdata, value);
+  return next (nxdata, key, value);
+}
+
+#define overlay_config_help                                               \
+  "overlay-mode=keep|discard|memory\n"                                    \
+  "                       What becomes of what a client wrote (default:\n" \
+  "                       keep).\n"                                       \
+  "overlay-client=connection|peer|export\n"                               \
+  "                       Who a client is that asks for an export without\n" \
+  "                       @CLIENT (default: connection).\n"               \
+  "overlay-quota=<SIZE>   What a client may keep (default: no limit).\n"  \
+  "overlay-min-free=<SIZE>\n"                                             \
+  "                       What stays free of the file system (default:\n" \
+  "                       256M).\n"                                       \
+  "overlay-grace=<SECONDS>\n"                                             \
+  "                       How long discard waits for the client to come\n" \
+  "                       back (default: 30).\n"                          \
+  "overlay-dir=<DIR>      Where overlays are (default: in the store).\n"  \
+  "store=<DIR>            The store."
+
+/* Where overlays are kept: overlay-dir, else the store's, else no place for
+ * named ones.
+ */
+static int
+choose_dir (void)
+{
+  const char *store = esp_stack_get_store ();
+
+  if (dir_given) {
+    dir = strdup (dir_given);
+    return dir ? 0 : -1;
+  }
+  if (store || esp_stack_has (ESP_MODULE_VENUE)) {
+    CLEANUP_FREE char *path = esp_store_default_path (store);
+    dir = path ? esp_asprintf ("%s/overlays", path) : NULL;
+    return dir ? 0 : -1;
+  }
+  const char *tmp = getenv ("TMPDIR");
+  private_only = true;
+  dir = nbdkit_realpath (tmp ? tmp : "/var/tmp");
+  return dir ? 0 : -1;
+}
+
+static int
+overlay_config_complete (nbdkit_next_config_complete *next,
+                         nbdkit_backend *nxdata)
+{
+  if (params.mode != ESP_OVERLAY_MEMORY && choose_dir () == -1)
+    return -1;
+  if (private_only && client_from != CLIENT_CONNECTION) {
+    nbdkit_error ("overlay-client needs a directory that is there "
+                  "after a restart: give overlay-dir=DIR, or "
+                  "overlay-mode=memory");
+    return -1;
+  }
+  return next (nxdata);
+}
+
+static int
+overlay_get_ready (int thread_model)
+{
+  struct stat st;
+
+  (void) thread_model;
+  if (!dir)
+    return 0;
+  if (stat (dir, &st) == -1) {
+    nbdkit_error ("overlays: %s: %m", dir);
+    return -1;
+  }
+  if (!S_ISDIR (st.st_mode)) {
+    nbdkit_error ("overlays: %s: is not a directory", dir);
+    return -1;
+  }
+  return 0;
+}
+
+/* Each client takes sockets and, with its overlay, three or four files. */
+static void
+raise_open_files (void)
+{
+  struct rlimit limit;
+
+  if (getrlimit (RLIMIT_NOFILE, &limit) == -1)
+    return;
+  limit.rlim_cur = limit.rlim_max;
+  /* Not fatal: it only means fewer clients at once. */
+  if (setrlimit (RLIMIT_NOFILE, &limit) == -1)
+    nbdkit_debug ("setrlimit: RLIMIT_NOFILE: %m");
+}
+
+static int
+overlay_after_fork (nbdkit_backend *backend)
+{
+  (void) backend;
+  raise_open_files ();
+  place = esp_overlay_place_open (dir, &params);
+  if (!place)
+    return -1;
+  return private_only ? 0 : esp_overlay_place_start (place);
+}
+
+static void
+overlay_cleanup (nbdkit_backend *backend)
+{
+  (void) backend;
+  esp_overlay_place_close (place);
+  place = NULL;
+}
+
+/* --- connections --------------------------------------------------------- */
+
+struct handle {
+  struct client client;
+  esp_uuid tip;                 /* null where it is not known */
+  bool readonly;                /* nbdkit -r */
+  bool has_overlay;             /* to be opened; false: passes everything on */
+  struct esp_overlay *overlay;
+};
+
+static void
+handle_free (struct handle *h)
+{
+  esp_overlay_close (h->overlay);
+  client_clear (&h->client);
+  free (h);
+}
+
+ESP_DEFINE_CLEANUP (handle, struct handle *, handle_free)
+
+static int
+check_place (const struct client *c)
+{
+  if (c->is_private || !private_only)
+    return 0;
+  nbdkit_error ("@%s: clients with a name need a directory for their "
+                "overlays: start nbdkit with overlay-dir=DIR, or with "
+                "overlay-mode=memory", c->client);
+  return -1;
+}
+
+/* Find out over which tip the client goes on, and pin it. */
+static int
+pin_tip (struct handle *h, struct esp_stack_slot *slot)
+{
+  const struct esp_overlay_id id = client_id (&h->client);
+  struct esp_overlay_base base;
+
+  if (h->client.is_private || h->client.is_rp)
+    return 0;
+  if (esp_overlay_peek (place, &id, &base) == -1)
+    return -1;
+  if (h->readonly)
+    h->has_overlay = base.exists;
+  if (base.exists && !esp_uuid_is_null (&base.tip)) {
+    slot->pinned = true;
+    slot->pin = base.tip;
+  }
+  return 0;
+}
+
+/* What was opened below: its tip. */
+static int
+take_tip (struct handle *h, const struct esp_stack_slot *slot)
+{
+  struct esp_overlay_base base;
+
+  if (slot->opened)
+    h->tip = slot->tip;
+  if (!h->client.is_rp || h->client.is_private)
+    return 0;
+  if (client_set_rp (&h->client, &h->tip) == -1)
+    return -1;
+  if (!h->readonly)
+    return 0;
+  const struct esp_overlay_id id = client_id (&h->client);
+  if (esp_overlay_peek (place, &id, &base) == -1)
+    return -1;
+  h->has_overlay = base.exists;
+  return 0;
+}
+
+static void *
+overlay_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
+              const char *exportname, int is_tls)
+{
+  struct esp_stack_slot *slot = esp_stack_slot ();
+  ESP_CLEANUP (handle) struct handle *h = calloc (1, sizeof *h);
+
+  (void) is_tls;
+  if (!h) {
+    nbdkit_error ("calloc: %m");
+    return NULL;
+  }
+  h->readonly = readonly;
+  h->has_overlay = !readonly;
+  memset (slot, 0, sizeof *slot);
+  if (client_parse (&h->client, exportname, esp_stack_has (ESP_MODULE_VENUE),
+                    client_from) == -1 ||
+      check_place (&h->client) == -1 || pin_tip (h, slot) == -1)
+    return NULL;
+  /* Nobody ever writes below. */
+  if (next (context, 1, h->client.export) == -1 || take_tip (h, slot) == -1)
+    return NULL;
+  return ESP_STEAL (h);
+}
+
+static void
+overlay_close (void *handle)
+{
+  handle_free (handle);
+}
+
+/* nbdkit asserts that these were asked before their verbs are used. */
+static int64_t
+ask_below (nbdkit_next *next)
+{
+  if (next->can_extents (next) == -1 || next->can_cache (next) == -1)
+    return -1;
+  return next->get_size (next);
+}
+
+static int
+overlay_prepare (nbdkit_next *next, void *handle, int readonly)
+{
+  struct handle *h = handle;
+  const struct esp_overlay_id id = client_id (&h->client);
+  int64_t size = ask_below (next);
+
+  (void) readonly;
+  if (size == -1)
+    return -1;
+  if (!h->has_overlay)
+    return 0;
+  h->overlay = esp_overlay_open (place, h->client.is_private ? NULL : &id,
+                                 &h->tip, (uint64_t) size);
+  if (h->overlay)
+    return 0;
+  if (errno == ESTALE)
+    nbdkit_error ("overlay %s/%s@%s was made over another disk than the one "
+                  "below now (%" PRIi64 " bytes): connect again, and if that "
+                  "does not help, reset it (espalier overlay reset)",
+                  id.venue, id.disk, id.client, size);
+  return -1;
+}
+
+/* Not reported to nbdkit: it would say so to nobody, and has been said. */
+static int
+overlay_finalize (nbdkit_next *next, void *handle)
+{
+  struct handle *h = handle;
+  int err;
+
+  (void) next;
+  if (h->overlay)
+    esp_overlay_flush (h->overlay, &err);
+  return 0;
+}
+
+/* --- what the export can ------------------------------------------------- */
+
+static int
+overlay_block_size (nbdkit_next *next, void *handle, uint32_t *minimum,
+                    uint32_t *preferred, uint32_t *maximum)
+{
+  (void) handle;
+  if (next->block_size (next, minimum, preferred, maximum) == -1)
+    return -1;
+  if (*minimum == 0) {          /* below has no opinion */
+    *minimum = 1;
+    *preferred = ESP_BLOCK_SIZE;
+    *maximum = UINT32_MAX;
+  }
+  else if (*preferred < ESP_BLOCK_SIZE)
+    *preferred = ESP_BLOCK_SIZE;
+  return 0;
+}
+
+static int
+overlay_can_write (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+
+  (void) next;
+  return !h->readonly;
+}
+
+static int
+overlay_yes (nbdkit_next *next, void *handle)
+{
+  (void) next;
+  (void) handle;
+  return 1;
+}
+
+static int
+overlay_can_zero (nbdkit_next *next, void *handle)
+{
+  (void) next;
+  (void) handle;
+  return NBDKIT_ZERO_NATIVE;
+}
+
+static int
+overlay_can_fua (nbdkit_next *next, void *handle)
+{
+  (void) next;
+  (void) handle;
+  return NBDKIT_FUA_NATIVE;
+}
+
+static int
+overlay_can_cache (nbdkit_next *next, void *handle)
+{
+  (void) next;
+  (void) handle;
+  return NBDKIT_CACHE_NATIVE;
+}
+
+/* Connections of a private overlay do not see each other's writes. */
+static int
+overlay_can_multi_conn (nbdkit_next *next, void *handle)
+{
+  const struct handle *h = handle;
+
+  if (h->overlay && h->client.is_private)
+    return 0;
+  return next->can_multi_conn (next);
+}
+
+/* --- the disk below ------------------------------------------------------ */
+
+static int
+below_pread (void *ctx, void *buf, uint64_t count, uint64_t offset, int *err)
+{
+  nbdkit_next *next = ctx;
+
+  return next->pread (next, buf, (uint32_t) count, offset, 0, err);
+}
+
+static int
+below_cache (void *ctx, uint64_t offset, uint64_t count, int *err)
+{
+  nbdkit_next *next = ctx;
+
+  if (next->can_cache (next) == NBDKIT_CACHE_NONE)
+    return 0;
+  return next->cache (next, (uint32_t) count, offset, 0, err);
+}
+
+/* nbdkit knows "zero" and "hole" apart; a hole that is not zero has bytes
+ * that somebody may read, so it is data.
+ */
+static enum esp_state
+state_of_type (uint32_t type)
+{
+  if ((type & NBDKIT_EXTENT_ZERO) == 0)
+    return ESP_DATA;
+  return type & NBDKIT_EXTENT_HOLE ? ESP_ABSENT : ESP_ZERO;
+}
+
+static void
+extents_free (struct nbdkit_extents *e)
+{
+  nbdkit_extents_free (e);
+}
+ESP_DEFINE_CLEANUP (extents, struct nbdkit_extents *, extents_free)
+
+static int
+below_extents (void *ctx, uint64_t offset, uint64_t count, bool req_one,
+               esp_extent_fn fn, void *arg, int *err)
+{
+  nbdkit_next *next = ctx;
+  ESP_CLEANUP (extents) struct nbdkit_extents *list =
+    nbdkit_extents_new (offset, offset + count);
+
+  if (!list) {
+    *err = ENOMEM;
+    return -1;
+  }
+  if (next->extents (next, (uint32_t) count, offset,
+                     req_one ? NBDKIT_FLAG_REQ_ONE : 0, list, err) == -1)
+    return -1;
+  for (size_t i = 0; i < nbdkit_extents_count (list); ++i) {
+    struct nbdkit_extent e = nbdkit_get_extent (list, i);
+    int r = fn (arg, e.offset, e.length, state_of_type (e.type));
+    if (r) {
+      *err = EIO;
+      return r == 1 ? 0 : -1;
+    }
+  }
+  return 0;
+}
+
+static struct esp_below
+below (nbdkit_next *next)
+{
+  return (struct esp_below) { .ctx = next, .pread = below_pread,
+                              .extents = below_extents,
+                              .cache = below_cache };
+}
+
+/* --- verbs --------------------------------------------------------------- */
+
+static int
+overlay_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
+               uint64_t offset, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  const struct esp_below b = below (next);
+
+  if (!h->overlay)
+    return next->pread (next, buf, count, offset, flags, err);
+  return esp_overlay_pread (h->overlay, &b, buf, count, offset, err);
+}
+
+static int
+overlay_pwrite (nbdkit_next *next, void *handle, const void *buf,
+                uint32_t count, uint64_t offset, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  const struct esp_below b = below (next);
+
+  return esp_overlay_pwrite (h->overlay, &b, buf, count, offset,
+                             flags & NBDKIT_FLAG_FUA, err);
+}
+
+/* Zero and trim: both leave zeroes that take no space. */
+static int
+overlay_zero (nbdkit_next *next, void *handle, uint32_t count,
+              uint64_t offset, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  const struct esp_below b = below (next);
+
+  return esp_overlay_zero (h->overlay, &b, count, offset,
+                           flags & NBDKIT_FLAG_FUA, err);
+}
+
+static int
+overlay_flush (nbdkit_next *next, void *handle, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+
+  (void) next;
+  (void) flags;
+  return h->overlay ? esp_overlay_flush (h->overlay, err) : 0;
+}
+
+static int
+add_extent (void *arg, uint64_t offset, uint64_t len, enum esp_state state)
+{
+  static const uint32_t types[] = {
+    [ESP_ABSENT] = NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO,
+    [ESP_DATA] = 0,
+    [ESP_ZERO] = NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO,
+  };
+
+  return nbdkit_add_extent (arg, offset, len, types[state]);
+}
+
+static int
+overlay_extents (nbdkit_next *next, void *handle, uint32_t count,
+                 uint64_t offset, uint32_t flags,
+                 struct nbdkit_extents *extents, int *err)
+{
+  struct handle *h = handle;
+  const struct esp_below b = below (next);
+  bool req_one = flags & NBDKIT_FLAG_REQ_ONE;
+
+  /* Without an overlay too, so that nothing passes the request's end. */
+  if (!h->overlay)
+    return below_extents (next, offset, count, req_one, add_extent, extents,
+                          err);
+  return esp_overlay_extents (h->overlay, &b, offset, count, req_one,
+                              add_extent, extents, err);
+}
+
+static int
+overlay_cache (nbdkit_next *next, void *handle, uint32_t count,
+               uint64_t offset, uint32_t flags, int *err)
+{
+  struct handle *h = handle;
+  const struct esp_below b = below (next);
+
+  (void) flags;
+  if (!h->overlay)
+    return below_cache (next, offset, count, err);
+  return esp_overlay_cache (h->overlay, &b, offset, count, err);
+}
+
+static struct nbdkit_filter filter = {
+  .name = "overlay",
+  .longname = "espalier overlay filter",
+  .description = "what each client writes stays its own",
+  .load = overlay_load,
+  .unload = overlay_unload,
+  .config = overlay_config,
+  .config_complete = overlay_config_complete,
+  .config_help = overlay_config_help,
+  .get_ready = overlay_get_ready,
+  .after_fork = overlay_after_fork,
+  .cleanup = overlay_cleanup,
+  .open = overlay_open,
+  .close = overlay_close,
+  .prepare = overlay_prepare,
+  .finalize = overlay_finalize,
+  .block_size = overlay_block_size,
+  .can_write = overlay_can_write,
+  .can_flush = overlay_yes,
+  .can_fua = overlay_can_fua,
+  .can_trim = overlay_yes,
+  .can_zero = overlay_can_zero,
+  .can_fast_zero = overlay_yes,
+  .can_extents = overlay_yes,
+  .can_multi_conn = overlay_can_multi_conn,
+  .can_cache = overlay_can_cache,
+  .pread = overlay_pread,
+  .pwrite = overlay_pwrite,
+  .zero = overlay_zero,
+  .trim = overlay_zero,
+  .flush = overlay_flush,
+  .extents = overlay_extents,
+  .cache = overlay_cache,
+};
+
+NBDKIT_REGISTER_FILTER (filter)
