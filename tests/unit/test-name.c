@@ -76,6 +76,11 @@ bad_name_is_reported_with_what_a_good_one_is (void **state)
   assert_int_equal (esp_client_check ("a b"), -1);
   assert_non_null (strstr (unit_error, "client name \"a b\""));
   assert_non_null (strstr (unit_error, "\":\""));
+  /* Surrogates and what is beyond Unicode are told from odd characters. */
+  assert_int_equal (esp_name_check ("\xed\xa0\x80", "venue"), -1);
+  assert_non_null (strstr (unit_error, "\"\\xed\\xa0\\x80\" is not valid"));
+  assert_int_equal (esp_name_check ("\xf4\x90\x80\x80", "venue"), -1);
+  assert_non_null (strstr (unit_error, "is not valid UTF-8"));
   assert_int_equal (esp_name_check (LONGEST LONGEST, "venue"), -1);
   assert_non_null (strstr (unit_error, "...\" is longer than 128 bytes"));
 }
