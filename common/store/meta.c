@@ -66,7 +66,7 @@ esp_rp_to_meta (const struct esp_rp *rp, uint64_t map_digest)
   json_t *meta;
 
   meta = json_pack ("{s:s, s:s, s:s?, s:s, s:I, s:I, s:I, s:I, s:s, s:o,"
-                    " s:s, s:s*}",
+                    " s:s}",
                     "uuid", esp_uuid_text (&rp->uuid, uuid),
                     "name", rp->name,
                     "parent", root ? NULL : esp_uuid_text (&rp->parent, parent),
@@ -77,12 +77,10 @@ esp_rp_to_meta (const struct esp_rp *rp, uint64_t map_digest)
                     "zero-blocks", (json_int_t) rp->zero_blocks,
                     "note", rp->note ? rp->note : "",
                     "resources", resources_to_json (rp),
-                    ESP_META_DIGEST, esp_digest_text (map_digest, digest),
-                    "path", rp->path);
+                    ESP_META_DIGEST, esp_digest_text (map_digest, digest));
   if (meta == NULL) {
     errno = EINVAL;
-    esp_error ("restore point %s: its note, path and resources must be valid "
-               "UTF-8", rp->name);
+    esp_error ("restore point %s: its note and resources must be valid UTF-8", rp->name);
   }
   return meta;
 }
@@ -161,11 +159,12 @@ read_name (json_t *meta, struct esp_rp *rp)
 static bool
 read_path (json_t *meta, struct esp_rp *rp)
 {
+  json_t *o = json_object_get (meta, ESP_META_IN_PLACE);
   const char *s;
 
   if (rp->kind != ESP_RP_IN_PLACE)
-    return json_object_get (meta, "path") == NULL;
-  s = read_string (meta, "path", 4095);
+    return o == NULL;
+  s = read_string (o, "path", 4095);
   return s && s[0] == '/' && esp_uuid_is_null (&rp->parent) &&
     (rp->path = strdup (s)) != NULL;
 }
@@ -232,9 +231,6 @@ bad_option (json_t *meta, const struct esp_rp *rp)
   if (json_object_get (meta, ESP_META_MAP_SIZE) &&
       !read_u64 (meta, ESP_META_MAP_SIZE, 1, rp->size, &n))
     return ESP_META_MAP_SIZE;
-  if ((rp->kind == ESP_RP_IN_PLACE) !=
-      json_is_object (json_object_get (meta, ESP_META_IDENTITY)))
-    return ESP_META_IDENTITY;
   return NULL;
 }
 
@@ -270,7 +266,7 @@ bad_field (json_t *meta, struct esp_rp *rp, uint64_t *map_digest)
   if (!read_resources (meta, rp))
     return "resources";
   if (!read_path (meta, rp))
-    return "path";
+    return ESP_META_IN_PLACE;
   if (!read_digest (meta, ESP_META_DIGEST, map_digest))
     return ESP_META_DIGEST;
   return bad_option (meta, rp);

@@ -35,7 +35,7 @@ extern json_t *esp_meta_load (struct esp_store *store, const esp_uuid *uuid,
 extern int esp_meta_save (int dir_fd, json_t *meta, const char *where);
 
 /* Optional fields that other files set and clear. */
-#define ESP_META_IDENTITY "identity"          /* of a root in place */
+#define ESP_META_IN_PLACE "in-place"          /* where a root is, what it was */
 #define ESP_META_DIGEST "map-digest"
 #define ESP_META_DIGEST_NEXT "map-digest-next"  /* while a merge runs */
 #define ESP_META_MAP_SIZE "map-size"          /* what `map` covers */
@@ -86,10 +86,6 @@ extern struct esp_chain *esp_rp_open_chain (struct esp_store *store,
  */
 extern int esp_rp_check_unused (struct esp_store *store,
                                 const struct esp_rp *rp, bool merge);
-
-/* Commit a root in place: as esp_draft_commit, with IDENTITY in its meta. */
-extern int esp_draft_commit_in_place (struct esp_draft *draft,
-                                      json_t *identity, esp_uuid *uuid);
 
 /* Open the file of the root in place UUID for reading, its identity
  * checked (ESTALE).

@@ -21,8 +21,9 @@
 #define ESP_RP_META_KIND "restore-point"
 #define ESP_RP_META_VERSION 1
 
-/* The document `meta` of a restore point: all that the catalog's row has,
- * and the digest of its map.  esp_rp_from_meta checks every field
+/* The document `meta` of a restore point: all that the catalog's row has
+ * (but the path of a root in place: the caller adds its object "in-place",
+ * store/inplace.h), and the digest of its map.  esp_rp_from_meta checks every field
  * (EBADMSG, reported).
  */
 extern json_t *esp_rp_to_meta (const struct esp_rp *rp, uint64_t map_digest);

@@ -147,8 +147,7 @@ hostile_values_are_refused (void **state)
   refused ("map-digest", "\"c0ffee\"");
   refused ("map-digest", "\"00C0FFEE12345678\"");
   refused ("map-digest", "\"0x00c0ffee123456\"");
-  refused ("path", "\"/etc/passwd\"");  /* of one that is not in place */
-  refused ("identity", "{}");
+  refused ("in-place", "{\"path\": \"/etc/passwd\"}");  /* it is stored */
   refused ("map-digest-next", "\"1\"");
   refused ("map-digest-next", "7");
   refused ("map-size", "0");
@@ -175,7 +174,7 @@ a_child_may_not_be_its_own_parent (void **state)
 }
 
 static void
-in_place_needs_path_and_identity (void **state)
+in_place_needs_an_absolute_path (void **state)
 {
   CLEANUP_RP struct esp_rp rp = sample (), got = { 0 };
   struct esp_rp none;
@@ -184,13 +183,12 @@ in_place_needs_path_and_identity (void **state)
   (void) state;
   memset (&rp.parent, 0, sizeof rp.parent);
   rp.kind = ESP_RP_IN_PLACE;
-  rp.path = strdup ("/dev/vdz");
   meta = esp_rp_to_meta (&rp, 1);
   assert_int_equal (esp_rp_from_meta (meta, &none, NULL, "x"), -1);
-  json_object_set_new (meta, "identity", json_object ());
+  json_object_set_new (meta, "in-place", json_pack ("{s:s}", "path", "/dev/x"));
   assert_int_equal (esp_rp_from_meta (meta, &got, NULL, "x"), 0);
-  assert_string_equal (got.path, "/dev/vdz");
-  json_object_set_new (meta, "path", json_string ("vdz"));
+  assert_string_equal (got.path, "/dev/x");
+  json_object_set_new (meta, "in-place", json_pack ("{s:s}", "path", "x"));
   assert_int_equal (esp_rp_from_meta (meta, &none, NULL, "x"), -1);
   json_decref (meta);
 }
@@ -216,7 +214,7 @@ main (void)
     cmocka_unit_test (missing_fields_are_refused),
     cmocka_unit_test (hostile_values_are_refused),
     cmocka_unit_test (a_child_may_not_be_its_own_parent),
-    cmocka_unit_test (in_place_needs_path_and_identity),
+    cmocka_unit_test (in_place_needs_an_absolute_path),
     cmocka_unit_test (text_that_is_no_utf8_is_refused),
   };
 

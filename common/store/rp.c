@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Restore points as members of the tree: publishing, renaming, deleting.
+ *
+ * Two locks order changes of the tree.  The catalog's write transaction
+ * serialises the changes themselves, and is held for moments.  The lock
+ * (flock) on a restore point's directory says that its files are in use:
+ * shared by everybody who reads it as a tip and by every draft over it from
+ * beginning to end, exclusive for its deletion and its merging.  It is taken
+ * before the transaction, never inside it, and nobody waits for it.
+ *
+ * So while a restore point is locked exclusively there can be no new child
+ * of it: a draft could not have locked it.  What is not covered by locks
+ * (venues) is looked at again inside the transaction.
+ *
+ * docs/restore-points.md has the order of every commit and what a crash at
+ * each step leaves.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "overlay/admin.h"
+#include "store/rp-internal.h"
+#include "util/doc.h"
+#include "util/file.h"
+#include "util/host.h"
+#include "util/lock.h"
+
+void (*esp_rp_test_step) (const char *step);
+
+int
+esp_rp_writable (struct esp_store *store)
+{
+  if (!esp_store_readonly (store))
+    return 0;
+  errno = EROFS;
+  esp_error ("the store %s is read-only: nothing can be changed in it",
+             esp_store_path (store));
+  return -1;
+}
+
+int
+esp_rp_lock (struct esp_store *store, const struct esp_rp *rp, bool exclusive)
+{
+  CLEANUP_CLOSE int fd = esp_store_rp_dir (store, &rp->uuid);
+
+  if (fd == -1) {
+    esp_error ("open: the directory of restore point %s: %m", rp->name);
+    return -1;
+  }
+  if (esp_lock (fd, exclusive) == 0)
+    return esp_steal_fd (&fd);
+  if (errno != EWOULDBLOCK)
+    esp_error ("flock: the directory of restore point %s: %m", rp->name);
+  else {
+    errno = EBUSY;
+    esp_error (exclusive
+               ? "restore point %s is open (a client, an import or an export "
+               "reads it): try again when that has ended"
+               : "restore point %s is being merged or deleted: try again when "
+               "that has ended", rp->name);
+  }
+  return -1;
+}
+
+/* --- names --------------------------------------------------------------- */
+
+/* Is there a restore point with just this name? */
+static bool
+name_taken (struct esp_store *store, const char *name)
+{
+  CLEANUP_RP struct esp_rp rp = { 0 };
+  char unheard[512];
+  struct esp_catch outer = esp_catch_begin (unheard, sizeof unheard);
+  int r = esp_catalog_rp_find (esp_store_catalog (store), name, &rp);
+
+  esp_catch_end (outer);
+  /* NAME may also be the beginning of a UUID. */
+  return r == 0 && strcmp (rp.name, name) == 0;
+}
+
+int
+esp_rp_check_name (struct esp_store *store, const char *name)
+{
+  if (esp_name_check (name, "restore point") == -1)
+    return -1;
+  if (!name_taken (store, name))
+    return 0;
+  errno = EEXIST;
+  esp_error ("restore point %s exists already: choose another name", name);
+  return -1;
+}
+
+int
+esp_rp_copy_resources (struct esp_rp *rp, const struct esp_resource *resources,
+                       size_t nresources)
+{
+  rp->resources = calloc (nresources ? nresources : 1, sizeof *rp->resources);
+  if (rp->resources == NULL)
+    goto fail;
+  for (size_t i = 0; i < nresources; i++) {
+    struct esp_resource *r = &rp->resources[i];
+    const char *version = resources[i].version;
+
+    rp->nresources = i + 1;
+    r->kind = strdup (resources[i].kind);
+    r->name = strdup (resources[i].name);
+    r->version = strdup (version ? version : "");
+    if (!r->kind || !r->name || !r->version)
+      goto fail;
+  }
+  return 0;
+
+ fail:
+  esp_error ("malloc: resources: %m");
+  return -1;
+}
+
+/* --- chains -------------------------------------------------------------- */
+
+struct esp_chain *
+esp_rp_open_chain (struct esp_store *store, const esp_uuid *uuid)
+{
+  CLEANUP_CLOSE int fd = esp_store_rp_dir (store, uuid);
+  char text[ESP_UUID_TEXT];
+
+  if (fd == -1) {
+    esp_error ("open: restore-points/%s: %m", esp_uuid_text (uuid, text));
+    return NULL;
+  }
+  return esp_chain_open (fd, ESP_RP_CHAIN);
+}
+
+int
+esp_rp_build_chain (struct esp_store *store, const struct esp_rp *rp,
+                    const struct esp_map *map, int dir_fd, const char *name)
+{
+  CLEANUP_CHAIN struct esp_chain *parent = NULL;
+
+  if (!esp_uuid_is_null (&rp->parent)) {
+    parent = esp_rp_open_chain (store, &rp->parent);
+    if (parent == NULL)
+      return -1;
+  }
+  if (unlinkat (dir_fd, name, 0) == -1 && errno != ENOENT) {
+    esp_error ("unlink: %s: %m", name);
+    return -1;
+  }
+  return esp_chain_build (dir_fd, name, &rp->uuid, map, parent);
+}
+
+/* --- publishing ---------------------------------------------------------- */
+
+/* The parent as it is now: still there, not larger than RP. */
+static int
+look_at_parent (struct esp_store *store, struct esp_rp *rp)
+{
+  CLEANUP_RP struct esp_rp parent = { 0 };
+
+  rp->depth = 1;
+  if (esp_uuid_is_null (&rp->parent))
+    return 0;
+  if (esp_catalog_rp_get (esp_store_catalog (store), &rp->parent,
+                          &parent) == -1) {
+    esp_error ("the parent of restore point %s was deleted meanwhile",
+               rp->name);
+    return -1;
+  }
+  rp->depth = parent.depth + 1;
+  return 0;
+}
+
+static int
+sync_both (int a, int b)
+{
+  if (esp_sync_dir (a) == 0 && esp_sync_dir (b) == 0)
+    return 0;
+  esp_error ("fsync: directory of restore points: %m");
+  return -1;
+}
+
+/* Inside the transaction: move, insert, commit. */
+static int
+publish_locked (struct esp_store *store, struct esp_rp *rp, int from_fd,
+                const char *from, int dir_fd)
+{
+  struct esp_catalog *catalog = esp_store_catalog (store);
+  int rps = esp_store_rps_fd (store);
+  char text[ESP_UUID_TEXT];
+
+  if (esp_rp_check_name (store, rp->name) == -1 ||
+      look_at_parent (store, rp) == -1)
+    return -1;
+  esp_uuid_text (&rp->uuid, text);
+  esp_rp_step ("publish: before the rename");
+  if (renameat (from_fd, from, rps, text) == -1) {
+    esp_error ("rename: restore-points/%s: %m", text);
+    return -1;
+  }
+  esp_rp_step ("publish: after the rename");
+  if (sync_both (rps, from_fd) == 0 &&
+      esp_catalog_rp_insert (catalog, rp) == 0) {
+    /* The lock of a draft ends before anybody can know the name. */
+    esp_lock (dir_fd, false);
+    esp_rp_step ("publish: before the commit");
+    if (esp_catalog_commit (catalog) == 0)
+      return 0;
+  }
+  /* Undo; if this fails too, `store check` finds a complete orphan. */
+  if (renameat (rps, text, from_fd, from) == 0)
+    (void) sync_both (rps, from_fd);
+  return -1;
+}
+
+int
+esp_rp_publish (struct esp_store *store, struct esp_rp *rp, int from_fd,
+                const char *from, int dir_fd)
+{
+  struct esp_catalog *catalog = esp_store_catalog (store);
+  int r, saved;
+
+  if (esp_catalog_begin (catalog) == -1)
+    return -1;
+  r = publish_locked (store, rp, from_fd, from, dir_fd);
+  if (r == -1) {
+    saved = errno;
+    esp_catalog_rollback (catalog);
+    errno = saved;
+  }
+  return r;
+}
+
+/* --- changing what is said about a restore point -------------------------- */
+
+/* Replace in OLD what CHANGED says, and write it. */
+static int
+save_changed (struct esp_store *store, json_t *old, const struct esp_rp *rp,
+              uint64_t digest)
+{
+  CLEANUP_JSON json_t *changed = esp_rp_to_meta (rp, digest);
+  CLEANUP_CLOSE int fd = -1;
+
+  if (changed == NULL)
+    return -1;
+  /* `old` also has the fields that struct esp_rp does not. */
+  if (json_object_update (old, changed) == -1) {
+    errno = ENOMEM;
+    esp_error ("malloc: meta of %s: %m", rp->name);
+    return -1;
+  }
+  fd = esp_rp_lock (store, rp, false);
+  return fd == -1 ? -1 : esp_meta_save (fd, old, rp->name);
+}
+
+/* Call CHANGE on the restore point as meta and as the catalog know it. */
+static int
+change_locked (struct esp_store *store, const esp_uuid *uuid,
+               int (*change) (struct esp_rp *rp, const void *arg),
+               const void *arg)
+{
+  struct esp_catalog *catalog = esp_store_catalog (store);
+  CLEANUP_JSON json_t *meta = NULL;
+  CLEANUP_RP struct esp_rp said = { 0 }, row = { 0 };
+  uint64_t digest;
+
+  if (esp_catalog_rp_get (catalog, uuid, &row) == -1) {
+    esp_error ("the restore point was deleted meanwhile");
+    return -1;
+  }
+  meta = esp_meta_load (store, uuid, &said, &digest);
+  if (meta == NULL || change (&said, arg) == -1 || change (&row, arg) == -1 ||
+      save_changed (store, meta, &said, digest) == -1)
+    return -1;
+  esp_rp_step ("change: after meta");
+  return esp_catalog_rp_update (catalog, &row);
+}
+
+static int
+change_rp (struct esp_store *store, const esp_uuid *uuid, const char *new_name,
+           int (*change) (struct esp_rp *rp, const void *arg), const void *arg)
+{
+  struct esp_catalog *catalog = esp_store_catalog (store);
+  int saved;
+
+  if (esp_rp_writable (store) == -1 || esp_catalog_begin (catalog) == -1)
+    return -1;
+  if ((new_name == NULL || esp_rp_check_name (store, new_name) == 0) &&
+      change_locked (store, uuid, change, arg) == 0 &&
+      esp_catalog_commit (catalog) == 0)
+    return 0;
+  saved = errno;
+  esp_catalog_rollback (catalog);
+  errno = saved;
+  return -1;
+}
+
+static int
+change_name (struct esp_rp *rp, const void *arg)
+{
+  strcpy (rp->name, arg);
+  return 0;
+}
+
+int
+esp_rp_rename (struct esp_store *store, const esp_uuid *uuid, const char *name)
+{
+  if (esp_name_check (name, "restore point") == -1)
+    return -1;
+  return change_rp (store, uuid, name, change_name, name);
+}
+
+static int
+change_note (struct esp_rp *rp, const void *arg)
+{
+  char *note = strdup (arg);
+
+  if (note == NULL) {
+    esp_error ("malloc: note: %m");
+    return -1;
+  }
+  free (rp->note);
+  rp->note = note;
+  return 0;
+}
+
+int
+esp_rp_set_note (struct esp_store *store, const esp_uuid *uuid,
+                 const char *note)
+{
+  return change_rp (store, uuid, NULL, change_note, note);
+}
+
+struct resources { const struct esp_resource *r; size_t n; };
+
+static int
+change_resources (struct esp_rp *rp, const void *arg)
+{
+  const struct resources *new = arg;
+  CLEANUP_RP struct esp_rp fresh = { 0 }, old = { 0 };
+
+  if (esp_rp_copy_resources (&fresh, new->r, new->n) == -1)
+    return -1;
+  old.resources = rp->resources;
+  old.nresources = rp->nresources;
+  rp->resources = fresh.resources;
+  rp->nresources = fresh.nresources;
+  memset (&fresh, 0, sizeof fresh);
+  return 0;
+}
+
+int
+esp_rp_set_resources (struct esp_store *store, const esp_uuid *uuid,
+                      const struct esp_resource *resources, size_t nresources)
+{
+  struct resources new = { resources, nresources };
+
+  return change_rp (store, uuid, NULL, change_resources, &new);
+}
+
+/* --- deleting -------------------------------------------------------------- */
+
+/* A list of reasons being written. */
+struct reasons { FILE *f; unsigned n; };
+
+static void
+reason (struct reasons *r, const char *kind, const char *what, size_t i)
+{
+  if (i == 0)
+    fprintf (r->f, "%s%s ", r->n++ ? "; " : "", kind);
+  if (i < 20)
+    fprintf (r->f, "%s%s", i ? ", " : "", what);
+  else if (i == 20)
+    fputs (", ...", r->f);
+}
+
+static int
+reason_children (struct esp_store *store, const struct esp_rp *rp,
+                 struct reasons *r)
+{
+  CLEANUP_RP_LIST struct esp_rp_list list = { 0 };
+
+  if (esp_catalog_rp_children (esp_store_catalog (store), &rp->uuid,
+                               &list) == -1)
+    return -1;
+  for (size_t i = 0; i < list.n; i++)
+    reason (r, list.n > 1 ? "its children are" : "its child is",
+            list.rp[i].name, i);
+  return 0;
+}
+
+static int
+reason_venues (struct esp_store *store, const struct esp_rp *rp,
+               struct reasons *r)
+{
+  CLEANUP_VENUE_LIST struct esp_venue_list list = { 0 };
+
+  if (esp_catalog_venues_of (esp_store_catalog (store), &rp->uuid, &list) == -1)
+    return -1;
+  for (size_t i = 0; i < list.n; i++)
+    reason (r, list.n > 1 ? "it is mapped by the venues"
+            : "it is mapped by the venue", list.venue[i].id, i);
+  return 0;
+}
+
+static int
+reason_overlays (struct esp_store *store, const struct esp_rp *rp,
+                 struct reasons *r)
+{
+  CLEANUP_OVERLAY_INFO_LIST struct esp_overlay_info_list list = { 0 };
+  char name[3 * 256 + 3];
+  size_t n = 0;
+
+  if (esp_overlay_list (esp_store_overlays_fd (store), NULL, &list) == -1)
+    return -1;
+  for (size_t i = 0; i < list.n; i++) {
+    const struct esp_overlay_info *o = &list.o[i];
+
+    if (!esp_uuid_eq (&o->tip, &rp->uuid))
+      continue;
+    snprintf (name, sizeof name, "%s/%s@%s", o->venue, o->disk, o->client);
+    reason (r, "clients wrote over it (reset their overlays):", name, n++);
+  }
+  return 0;
+}
+
+int
+esp_rp_check_unused (struct esp_store *store, const struct esp_rp *rp,
+                     bool merge)
+{
+  CLEANUP_FREE char *text = NULL;
+  struct reasons r = { .n = 0 };
+  size_t size;
+  int failed;
+
+  r.f = open_memstream (&text, &size);
+  if (r.f == NULL) {
+    esp_error ("open_memstream: %m");
+    return -1;
+  }
+  failed = (!merge && reason_children (store, rp, &r) == -1) ||
+    reason_venues (store, rp, &r) == -1 || reason_overlays (store, rp, &r) == -1;
+  fclose (r.f);
+  if (failed)
+    return -1;
+  if (r.n == 0)
+    return 0;
+  errno = EBUSY;
+  esp_error ("restore point %s cannot be %s: %s", rp->name,
+             merge ? "merged" : "deleted", text ? text : "it is in use");
+  return -1;
+}
+
+static int
+delete_locked (struct esp_store *store, const struct esp_rp *rp)
+{
+  struct esp_catalog *catalog = esp_store_catalog (store);
+  int saved;
+
+  if (esp_catalog_begin (catalog) == -1)
+    return -1;
+  if (esp_rp_check_unused (store, rp, false) == 0 &&
+      esp_catalog_rp_delete (catalog, &rp->uuid) == 0 &&
+      esp_catalog_commit (catalog) == 0)
+    return 0;
+  saved = errno;
+  esp_catalog_rollback (catalog);
+  errno = saved;
+  return -1;
+}
+
+static bool
+has_directory (struct esp_store *store, const esp_uuid *uuid)
+{
+  CLEANUP_CLOSE int fd = esp_store_rp_dir (store, uuid);
+
+  return fd != -1 || errno != ENOENT;
+}
+
+int
+esp_rp_delete (struct esp_store *store, const esp_uuid *uuid)
+{
+  CLEANUP_RP struct esp_rp rp = { 0 };
+  CLEANUP_CLOSE int lock = -1;
+  char text[ESP_UUID_TEXT];
+
+  if (esp_rp_writable (store) == -1)
+    return -1;
+  if (esp_catalog_rp_get (esp_store_catalog (store), uuid, &rp) == -1) {
+    esp_error ("no restore point %s", esp_uuid_text (uuid, text));
+    return -1;
+  }
+  /* All reasons first, then those that only a lock can tell.  One whose
+   * directory was lost can still be deleted.
+   */
+  if (esp_rp_check_unused (store, &rp, false) == -1 ||
+      (has_directory (store, uuid) &&
+       (lock = esp_rp_lock (store, &rp, true)) == -1) ||
+      delete_locked (store, &rp) == -1)
+    return -1;
+  esp_rp_step ("delete: after the commit");
+  if (lock == -1)
+    return 0;
+  return esp_store_discard (store, esp_store_rps_fd (store),
+                            esp_uuid_text (uuid, text));
+}
