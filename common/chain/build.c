@@ -169,7 +169,7 @@ expand (struct build *b, uint32_t e, unsigned nvalid,
 
   for (unsigned i = 0; i < ESP_TILE_BLOCKS; ++i) {
     entries[i] = i < nvalid ? le16toh (sub[i]) : 0;
-    if (!chain_entry_ok (&b->parent->l, entries[i]))
+    if (entries[i] && !chain_entry_ok (&b->parent->l, entries[i]))
       return parent_bad (b);
   }
   return 0;

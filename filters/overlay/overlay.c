@@ -682,4 +682,6 @@ static struct nbdkit_filter filter = {
   .cache = overlay_cache,
 };
 
+/* nbdkit's macro defines it without a prototype; clang wants one. */
+extern struct nbdkit_filter *filter_init (void);
 NBDKIT_REGISTER_FILTER (filter)
