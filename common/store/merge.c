@@ -382,7 +382,6 @@ static json_t *
 new_meta (struct merge *m, json_t *old, uint64_t digest, bool new_parent)
 {
   CLEANUP_RP struct esp_rp rp = { 0 };
-  CLEANUP_JSON json_t *fresh = NULL;
 
   if (esp_rp_from_meta (old, &rp, NULL, m->c.name) == -1)
     return NULL;
@@ -390,8 +389,7 @@ new_meta (struct merge *m, json_t *old, uint64_t digest, bool new_parent)
   rp.zero_blocks = esp_map_count (m->both, ESP_ZERO);
   if (new_parent)
     rp.parent = m->p.parent;
-  fresh = esp_rp_to_meta (&rp, digest);
-  return fresh;
+  return esp_rp_to_meta (&rp, digest);
 }
 
 static int
