@@ -66,6 +66,9 @@ esp_detect_format (int fd, uint64_t size)
   char head[4096] = "";
   ssize_t n = pread (fd, head, sizeof head, 0);
 
+  /* The first version of qcow2's ancestor. */
+  if (n >= 8 && memcmp (head, "QFI\xfb\0\0\0\1", 8) == 0)
+    return "qcow";
   for (unsigned i = 0; n > 0 && i < sizeof magics / sizeof magics[0]; i++) {
     const struct magic *m = &magics[i];
     size_t len = strlen (m->bytes);
@@ -74,8 +77,6 @@ esp_detect_format (int fd, uint64_t size)
         memcmp (head + m->offset, m->bytes, len) == 0)
       return m->format;
   }
-  if (n >= 8 && memcmp (head, "QFI\xfb\0\0\0\1", 8) == 0)
-    return "qcow";
   return has_vpc_footer (fd, size) ? "vpc" : "raw";
 }
 
