@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the commands share: the open store, long work, indexes of the
+ * catalog, options that several commands have.
+ */
+
+#include <config.h>
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "espalier.h"
+
+/* --- memory: this program has nothing to do without it ------------------ */
+
+static void *
+must (void *p)
+{
+  if (!p) {
+    esp_error ("malloc: %m");
+    exit (CLI_FAILED);
+  }
+  return p;
+}
+
+void *
+xcalloc (size_t n, size_t size)
+{
+  return must (calloc (n ? n : 1, size));
+}
+
+char *
+xstrdup (const char *s)
+{
+  return must (strdup (s));
+}
+
+char *
+xasprintf (const char *fmt, ...)
+{
+  char *text;
+  va_list args;
+
+  va_start (args, fmt);
+  if (vasprintf (&text, fmt, args) < 0)
+    text = NULL;
+  va_end (args);
+  return must (text);
+}
+
+/* --- the store ---------------------------------------------------------- */
+
+int
+cli_open (void)
+{
+  CLEANUP_FREE char *path = esp_store_default_path (cli.store_option);
+
+  if (!path)
+    return CLI_FAILED;
+  cli.store = esp_store_open (path);
+  return cli.store ? CLI_OK : CLI_FAILED;
+}
+
+struct esp_catalog *
+cli_catalog (void)
+{
+  return esp_store_catalog (cli.store);
+}
+
+int
+cli_done (json_t *root, const char *fmt, ...)
+{
+  va_list args;
+
+  if (cli.json)
+    return json_print (root ? root : json_object ());
+  json_decref (root);
+  if (cli.quiet)
+    return CLI_OK;
+  va_start (args, fmt);
+  vprintf (fmt, args);
+  va_end (args);
+  putchar ('\n');
+  return CLI_OK;
+}
+
+/* --- long work ----------------------------------------------------------- */
+
+/* The first signal asks the work to stop where nothing is left half done; a
+ * second one ends the process as it would without us.
+ */
+static void
+on_signal (int sig)
+{
+  if (esp_progress_interrupted ()) {
+    signal (sig, SIG_DFL);
+    raise (sig);
+  }
+  esp_progress_interrupt ();
+}
+
+struct esp_progress *
+work_begin (const char *label)
+{
+  struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+
+  sigemptyset (&sa.sa_mask);
+  sigaction (SIGINT, &sa, NULL);
+  sigaction (SIGTERM, &sa, NULL);
+  return must (esp_progress_new (label, cli.quiet));
+}
+
+/* --- resources ----------------------------------------------------------- */
+
+const struct opt resource_options[2] = {
+  { "env", 0, "NAME[=VERSION]", "it has this environment", true },
+  { "app", 0, "NAME[=VERSION]", "it has this application", true },
+};
+
+static int
+add_resource (const struct args *args, struct esp_resource *list, size_t *n,
+              const char *kind, const char *text)
+{
+  const char *equals = strchr (text, '=');
+  size_t len = equals ? (size_t) (equals - text) : strlen (text);
+
+  if (len == 0)
+    return usage (args->cmd, "--%s %s: there is no name", kind, text);
+  list[*n] = (struct esp_resource) {
+    xstrdup (kind), must (strndup (text, len)),
+    xstrdup (equals ? equals + 1 : "")
+  };
+  for (size_t i = 0; i < *n; i++)
+    if (strcmp (list[i].kind, kind) == 0 &&
+        strcmp (list[i].name, list[*n].name) == 0) {
+      ++*n;
+      return usage (args->cmd, "--%s %s was given twice", kind, list[i].name);
+    }
+  ++*n;
+  return 0;
+}
+
+int
+resources_parse (const struct args *args, struct esp_resource **list,
+                 size_t *n)
+{
+  size_t room = opt_count (args, "env") + opt_count (args, "app");
+  struct esp_resource *r = xcalloc (room + 1, sizeof *r);
+
+  *n = 0;
+  for (unsigned k = 0; k < 2; k++) {
+    const char *kind = resource_options[k].name, *text;
+    for (unsigned i = 0; (text = opt_nth (args, kind, i)) != NULL; i++)
+      if (add_resource (args, r, n, kind, text) != 0) {
+        resources_free (r, *n);
+        return CLI_USAGE;
+      }
+  }
+  *list = r;
+  return 0;
+}
+
+void
+resources_free (struct esp_resource *list, size_t n)
+{
+  for (size_t i = 0; i < n; i++) {
+    free (list[i].kind);
+    free (list[i].name);
+    free (list[i].version);
+  }
+  free (list);
+}
+
+int
+export_parse_client (const struct args *args, const char *text,
+                     struct esp_export *out)
+{
+  char buf[128];
+
+  if (esp_export_parse (text, out) == -1)
+    return CLI_USAGE;
+  if (!out->client[0])
+    return usage (args->cmd, "%s names no client: write VENUE[/DISK]@CLIENT",
+                  esp_escape (text, buf, sizeof buf));
+  return 0;
+}
+
+/* --- restore points by UUID ----------------------------------------------- */
+
+static int
+compare_rp (const void *a, const void *b)
+{
+  const struct esp_rp *const *x = a, *const *y = b;
+  return memcmp (&(*x)->uuid, &(*y)->uuid, sizeof (esp_uuid));
+}
+
+int
+rp_index_load (struct rp_index *index, const esp_uuid *start)
+{
+  *index = (struct rp_index) { 0 };
+  if (esp_catalog_rp_list (cli_catalog (), start, &index->list) == -1)
+    return CLI_FAILED;
+  index->sorted = xcalloc (index->list.n, sizeof *index->sorted);
+  for (size_t i = 0; i < index->list.n; i++)
+    index->sorted[i] = &index->list.rp[i];
+  qsort (index->sorted, index->list.n, sizeof *index->sorted, compare_rp);
+  return CLI_OK;
+}
+
+void
+rp_index_clear (struct rp_index *index)
+{
+  free (index->sorted);
+  index->sorted = NULL;
+  esp_rp_list_clear (&index->list);
+}
+
+const struct esp_rp *
+rp_index_get (const struct rp_index *index, const esp_uuid *uuid)
+{
+  struct esp_rp key, *k = &key, **found;
+
+  if (index->list.n == 0)
+    return NULL;
+  key.uuid = *uuid;
+  found = bsearch (&k, index->sorted, index->list.n, sizeof *index->sorted,
+                   compare_rp);
+  return found ? *found : NULL;
+}
+
+const char *
+rp_index_name (const struct rp_index *index, const esp_uuid *uuid,
+               char buf[ESP_UUID_TEXT])
+{
+  const struct esp_rp *rp = rp_index_get (index, uuid);
+  return rp ? rp->name : esp_uuid_text (uuid, buf);
+}
+
+/* --- venues by tip --------------------------------------------------------- */
+
+static int
+compare_use (const void *a, const void *b)
+{
+  const struct venue_use *x = a, *y = b;
+  int r = memcmp (&x->tip, &y->tip, sizeof (esp_uuid));
+
+  if (r == 0)
+    r = strcmp (x->venue->id, y->venue->id);
+  return r ? r : (x->disk > y->disk) - (x->disk < y->disk);
+}
+
+int
+venue_index_load (struct venue_index *index)
+{
+  size_t total = 0;
+
+  *index = (struct venue_index) { 0 };
+  if (esp_catalog_venue_list (cli_catalog (), NULL, &index->list) == -1)
+    return CLI_FAILED;
+  for (size_t i = 0; i < index->list.n; i++)
+    total += index->list.venue[i].ndisks;
+  index->use = xcalloc (total, sizeof *index->use);
+  for (size_t i = 0; i < index->list.n; i++) {
+    const struct esp_venue *v = &index->list.venue[i];
+    for (unsigned d = 0; d < v->ndisks; d++)
+      index->use[index->n++] = (struct venue_use) { v->disks[d], v, d };
+  }
+  if (index->n)
+    qsort (index->use, index->n, sizeof *index->use, compare_use);
+  return CLI_OK;
+}
+
+void
+venue_index_clear (struct venue_index *index)
+{
+  free (index->use);
+  index->use = NULL;
+  index->n = 0;
+  esp_venue_list_clear (&index->list);
+}
+
+/* The first pair of TIP: the first that is not below it. */
+static size_t
+first_use (const struct venue_index *index, const esp_uuid *tip)
+{
+  size_t low = 0, high = index->n;
+
+  while (low < high) {
+    size_t mid = low + (high - low) / 2;
+    if (memcmp (&index->use[mid].tip, tip, sizeof *tip) < 0)
+      low = mid + 1;
+    else
+      high = mid;
+  }
+  return low;
+}
+
+json_t *
+venue_index_json (const struct venue_index *index, const esp_uuid *tip)
+{
+  json_t *names = json_array ();
+
+  for (size_t i = first_use (index, tip);
+       i < index->n && esp_uuid_eq (&index->use[i].tip, tip); i++)
+    json_array_append_new (names, json_sprintf ("%s/%u",
+                                                index->use[i].venue->id,
+                                                index->use[i].disk));
+  return names;
+}
+
+char *
+venue_index_text (const struct venue_index *index, const esp_uuid *tip)
+{
+  char *text = NULL;
+  size_t size;
+  CLEANUP_FCLOSE FILE *f = open_memstream (&text, &size);
+  const char *comma = "";
+
+  must (f);
+  for (size_t i = first_use (index, tip);
+       i < index->n && esp_uuid_eq (&index->use[i].tip, tip); i++) {
+    fprintf (f, "%s%s", comma, index->use[i].venue->id);
+    if (index->use[i].disk > 0)
+      fprintf (f, "/%u", index->use[i].disk);
+    comma = ", ";
+  }
+  fflush (f);
+  return must (text);
+}

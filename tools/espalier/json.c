@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The objects that --json prints.  Their keys are a promise: they stand in
+ * the manual page, new ones may be added, none is renamed.
+ */
+
+#include <config.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "espalier.h"
+#include "util/bits.h"
+
+int
+json_print (json_t *root)
+{
+  int r = root ? json_dumpf (root, stdout, JSON_INDENT (2)) : -1;
+
+  json_decref (root);
+  if (r == -1) {
+    esp_error ("json: the output could not be written");
+    return CLI_FAILED;
+  }
+  putchar ('\n');
+  return CLI_OK;
+}
+
+json_t *
+json_uuid (const esp_uuid *uuid)
+{
+  char buf[ESP_UUID_TEXT];
+  return esp_uuid_is_null (uuid) ? json_null ()
+    : json_string (esp_uuid_text (uuid, buf));
+}
+
+/* S as a string; with what is no UTF-8 escaped. */
+static json_t *
+text (const char *s)
+{
+  json_t *j = json_string (s);
+
+  if (!j) {
+    size_t size = 4 * strlen (s) + 4;
+    CLEANUP_FREE char *buf = xcalloc (1, size);
+    j = json_string (esp_escape (s, buf, size));
+  }
+  return j;
+}
+
+static json_t *
+number (uint64_t n)
+{
+  return json_integer ((json_int_t) n);
+}
+
+/* The name of a restore point, null where there is none. */
+static json_t *
+name_of (const struct rp_index *rps, const esp_uuid *uuid)
+{
+  const struct esp_rp *rp = rp_index_get (rps, uuid);
+  return rp ? json_string (rp->name) : json_null ();
+}
+
+json_t *
+json_resources (const struct esp_resource *r, size_t n)
+{
+  json_t *list = json_array ();
+
+  for (size_t i = 0; i < n; i++) {
+    json_t *o = json_object ();
+    json_object_set_new (o, "kind", text (r[i].kind));
+    json_object_set_new (o, "name", text (r[i].name));
+    json_object_set_new (o, "version", text (r[i].version));
+    json_array_append_new (list, o);
+  }
+  return list;
+}
+
+json_t *
+json_rp (const struct esp_rp *rp, const struct rp_index *rps,
+         const struct venue_index *venues)
+{
+  json_t *o = json_object ();
+
+  json_object_set_new (o, "uuid", json_uuid (&rp->uuid));
+  json_object_set_new (o, "name", json_string (rp->name));
+  json_object_set_new (o, "parent", json_uuid (&rp->parent));
+  json_object_set_new (o, "parent_name", name_of (rps, &rp->parent));
+  json_object_set_new (o, "kind", json_string (rp->kind == ESP_RP_IN_PLACE
+                                               ? "in-place" : "stored"));
+  json_object_set_new (o, "path", rp->path ? text (rp->path) : json_null ());
+  json_object_set_new (o, "size", number (rp->size));
+  json_object_set_new (o, "created", number (rp->created));
+  json_object_set_new (o, "depth", number (rp->depth));
+  json_object_set_new (o, "data_bytes",
+                       number (rp->data_blocks << ESP_BLOCK_SHIFT));
+  json_object_set_new (o, "zero_bytes",
+                       number (rp->zero_blocks << ESP_BLOCK_SHIFT));
+  json_object_set_new (o, "note", text (rp->note));
+  json_object_set_new (o, "resources",
+                       json_resources (rp->resources, rp->nresources));
+  if (venues)
+    json_object_set_new (o, "venues", venue_index_json (venues, &rp->uuid));
+  return o;
+}
+
+json_t *
+json_venue (const struct esp_venue *venue, const struct rp_index *rps)
+{
+  json_t *o = json_object (), *disks = json_array ();
+
+  for (unsigned i = 0; i < venue->ndisks; i++) {
+    json_t *d = json_object ();
+    const struct esp_rp *rp = rp_index_get (rps, &venue->disks[i]);
+    json_object_set_new (d, "disk", number (i));
+    json_object_set_new (d, "tip", json_uuid (&venue->disks[i]));
+    json_object_set_new (d, "tip_name", name_of (rps, &venue->disks[i]));
+    json_object_set_new (d, "size", rp ? number (rp->size) : json_null ());
+    json_array_append_new (disks, d);
+  }
+  json_object_set_new (o, "id", json_string (venue->id));
+  json_object_set_new (o, "description", text (venue->description));
+  json_object_set_new (o, "created", number (venue->created));
+  json_object_set_new (o, "changed", number (venue->changed));
+  json_object_set_new (o, "revision", number (venue->revision));
+  json_object_set_new (o, "disks", disks);
+  return o;
+}
+
+static json_t *
+holder (const struct esp_overlay_info *info)
+{
+  json_t *o;
+
+  if (!info->held)
+    return json_null ();
+  o = json_object ();
+  json_object_set_new (o, "pid", number ((uint64_t) info->holder.pid));
+  json_object_set_new (o, "program", text (info->holder.program));
+  json_object_set_new (o, "since", number (info->holder.since));
+  return o;
+}
+
+json_t *
+json_overlay (const struct esp_overlay_info *info, const struct rp_index *rps)
+{
+  CLEANUP_FREE char *name = overlay_name (info);
+  json_t *o = json_object ();
+  esp_uuid now;
+  bool stale = overlay_is_stale (info, &now);
+
+  json_object_set_new (o, "overlay", text (name));
+  json_object_set_new (o, "venue", text (info->venue));
+  json_object_set_new (o, "disk", text (info->disk));
+  json_object_set_new (o, "client", text (info->client));
+  json_object_set_new (o, "mode", json_string (overlay_mode_name (info->mode)));
+  json_object_set_new (o, "tip", json_uuid (&info->tip));
+  json_object_set_new (o, "tip_name", name_of (rps, &info->tip));
+  json_object_set_new (o, "venue_moved_to", stale ? json_uuid (&now)
+                                                  : json_null ());
+  json_object_set_new (o, "size", number (info->size));
+  json_object_set_new (o, "used", number (info->used));
+  json_object_set_new (o, "quota", info->quota ? number (info->quota)
+                                               : json_null ());
+  json_object_set_new (o, "created", number (info->created));
+  json_object_set_new (o, "last_seen", number (info->last_seen));
+  json_object_set_new (o, "holder", holder (info));
+  json_object_set_new (o, "damage", info->damage ? text (info->damage)
+                                                 : json_null ());
+  return o;
+}
