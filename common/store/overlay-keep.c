@@ -59,6 +59,27 @@ keep_clear (struct keep *k)
   errno = saved;
 }
 
+/* The first component of the overlay's path: the venue, or, of a client of
+ * a restore point itself, its UUID.
+ */
+static char *
+first_component (struct keep *k, const struct esp_export *export)
+{
+  CLEANUP_RP struct esp_rp rp = { 0 };
+  char name[3 + ESP_UUID_TEXT] = "rp:", *r;
+
+  if (export->is_rp) {
+    if (esp_catalog_rp_find (esp_store_catalog (k->store), export->name,
+                             &rp) == -1)
+      return NULL;
+    esp_uuid_text (&rp.uuid, name + 3);
+  }
+  r = esp_path_component (export->is_rp ? name : export->name);
+  if (r == NULL)
+    esp_error ("malloc: overlay: %m");
+  return r;
+}
+
 /* Take the overlay of EXPORT. */
 static int
 take (struct keep *k, const struct esp_export *export, esp_uuid *tip,
@@ -68,16 +89,18 @@ take (struct keep *k, const struct esp_export *export, esp_uuid *tip,
   char disk[16];
   struct esp_overlay_id id;
 
-  if (export->is_rp || export->client[0] == 0) {
+  if (export->client[0] == 0) {
     errno = EINVAL;
     esp_error ("%s: name a client's overlay as VENUE[/DISK]@CLIENT",
                k->shown);
     return -1;
   }
   snprintf (disk, sizeof disk, "%u", export->disk);
-  venue = esp_path_component (export->name);
+  venue = first_component (k, export);
+  if (venue == NULL)
+    return -1;
   k->client = esp_path_component (export->client);
-  if (venue == NULL || k->client == NULL) {
+  if (k->client == NULL) {
     esp_error ("malloc: overlay: %m");
     return -1;
   }
