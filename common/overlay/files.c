@@ -260,7 +260,8 @@ int
 files_empty (int dir_fd)
 {
   /* The map first: without it, data means nothing. */
-  if (unlink_if_there (dir_fd, OVERLAY_MAP) == -1)
+  if (unlink_if_there (dir_fd, OVERLAY_MAP) == -1 ||
+      unlink_if_there (dir_fd, OVERLAY_MAP ".new") == -1)
     return -1;
   return unlink_if_there (dir_fd, OVERLAY_DATA);
 }
