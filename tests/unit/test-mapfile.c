@@ -94,7 +94,7 @@ fdatasync (int fd)
  */
 struct model {
   uint8_t durable[FILE_SIZE];
-  struct event *pending[200];
+  struct event pending[200];
   unsigned npending;
   uint64_t allowed[PAGES + 1][200];     /* hashes of a page's words */
   unsigned nallowed[PAGES + 1];
@@ -155,16 +155,16 @@ lose_power (struct model *m, unsigned len, bool tail)
     case 0:
       break;
     case 1:
-      tear (file, m->pending[i], rnd (&m->seed, 9) * 512, rnd (&m->seed, 2));
+      tear (file, &m->pending[i], rnd (&m->seed, 9) * 512, rnd (&m->seed, 2));
       break;
     case 2:
-      tear (file, m->pending[i], rnd (&m->seed, SLOT), rnd (&m->seed, 2));
+      tear (file, &m->pending[i], rnd (&m->seed, SLOT), rnd (&m->seed, 2));
       break;
     default:
-      tear (file, m->pending[i], SLOT, false);
+      tear (file, &m->pending[i], SLOT, false);
     }
   if (m->npending)
-    tear (file, m->pending[m->npending - 1], len, tail);
+    tear (file, &m->pending[m->npending - 1], len, tail);
   check_file (m, file);
 }
 
@@ -185,9 +185,9 @@ replay (struct model *m, const struct esp_map *map)
   for (unsigned i = 0; i < nevents; ++i) {
     if (events[i].sync) {
       for (unsigned j = 0; j < m->npending; ++j) {
-        uint64_t page = m->pending[j]->offset / (2 * SLOT);
+        uint64_t page = m->pending[j].offset / (2 * SLOT);
 
-        tear (m->durable, m->pending[j], SLOT, false);
+        tear (m->durable, &m->pending[j], SLOT, false);
         /* The newest one only. */
         m->allowed[page][0] = m->allowed[page][m->nallowed[page] - 1];
         m->nallowed[page] = 1;
@@ -197,8 +197,8 @@ replay (struct model *m, const struct esp_map *map)
     else {
       uint64_t page = events[i].offset / (2 * SLOT);
 
-      m->pending[m->npending] = malloc (sizeof events[i]);
-      *m->pending[m->npending++] = events[i];
+      assert_true (m->npending < 200);
+      m->pending[m->npending++] = events[i];
       if (page > 0)
         m->allowed[page][m->nallowed[page]++] = page_hash (map, page);
       else
@@ -303,6 +303,7 @@ power_lost_at_any_write_leaves_old_or_new_pages (void **state)
     }
   }
   esp_map_free (map);
+  free (m);
 }
 
 /* --- damage ----------------------------------------------------------- */
