@@ -202,6 +202,8 @@ tidy (struct keep *k)
 {
   esp_rp_step ("keep: before tidying");
   (void) fchmodat (k->dir, ESP_RP_DATA, 0444, 0);
+  (void) fchmodat (k->dir, ESP_RP_MAP, 0644, 0);
+  (void) fchmod (k->dir, 0750);
   (void) unlinkat (k->dir, ESP_OVERLAY_DOC, 0);
   (void) unlinkat (k->dir, ESP_OVERLAY_LOCK, 0);
   (void) esp_sync_dir (k->dir);
