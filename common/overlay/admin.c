@@ -251,6 +251,26 @@ esp_overlay_reset (int overlays_fd, const struct esp_overlay_id *id)
   return files_remove (overlays_fd, id, dir);
 }
 
+int
+esp_overlay_expire (int overlays_fd, const struct esp_overlay_id *id,
+                    unsigned grace, bool dry_run)
+{
+  struct overlay_doc doc;
+  struct files_lock l;
+  int64_t deadline;
+
+  if (files_lock (overlays_fd, id, false, true, &l) == -1)
+    return errno == EBUSY || errno == ENOENT ? 0 : -1;
+  CLEANUP_CLOSE int dir = l.dir_fd;
+  CLEANUP_CLOSE int lock = l.lock_fd;
+  if (files_load_doc (dir, &doc) == -1)
+    return errno == ENOENT ? 0 : -1;
+  if (files_fate (dir, lock, &doc, (int64_t) time (NULL), grace,
+                  &deadline) != FATE_OVER)
+    return 0;
+  return !dry_run && files_remove (overlays_fd, id, dir) == -1 ? -1 : 1;
+}
+
 /* Make the files durable: a DISCARD overlay's never were. */
 static int
 sync_files (int dir_fd)

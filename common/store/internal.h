@@ -38,6 +38,11 @@ struct esp_store {
 /* Open the catalog of a store that was opened as damaged. */
 extern int store_open_catalog (struct esp_store *store);
 
+/* Is NAME in tmp/ something that nobody works on?  Then *FD (-1 for a file;
+ * the caller closes it) holds its lock.
+ */
+extern bool tmp_is_leftover (int tmp_fd, const char *name, int *fd);
+
 /* A venue's document, as esp_venue_load, but ENOENT is not reported; and
  * writing it.
  */

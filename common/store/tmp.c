@@ -2,8 +2,10 @@
 /* tmp/: what is being made, and what is being removed.
  *
  * Whoever works on a directory in tmp/ holds its flock; gc removes what it
- * can lock itself.  Between mkdir and flock gc may be faster, so a new
- * directory counts only when it still has its name after it was locked.
+ * can lock itself, but leaves an empty directory alone that is a minute old
+ * at most: it may be between mkdir and flock.  Should gc be faster all the
+ * same, the maker notices: a new directory counts only when it still has its
+ * name after it was locked.
  */
 
 #include <config.h>
@@ -12,11 +14,15 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "store/internal.h"
 #include "util/file.h"
 #include "util/host.h"
 #include "util/lock.h"
+
+#define YOUNG 60                /* seconds */
 
 static const char *
 unique_name (const char *what, char name[64])
@@ -43,8 +49,32 @@ make_locked (int tmp_fd, const char *name, int *fd)
       fstatat (tmp_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
     return 0;
   bool taken = errno == EWOULDBLOCK || errno == ENOENT;
+  unlinkat (tmp_fd, name, AT_REMOVEDIR);        /* if it is still there */
   esp_cleanup_close (fd);
   return taken ? 1 : -1;
+}
+
+static int
+any (void *arg, int dirfd, const char *name)
+{
+  (void) arg;
+  (void) dirfd;
+  (void) name;
+  return 1;
+}
+
+bool
+tmp_is_leftover (int tmp_fd, const char *name, int *fd)
+{
+  struct stat st;
+
+  *fd = esp_open_dir (tmp_fd, name);
+  if (*fd == -1)
+    return errno == ENOTDIR || errno == ELOOP;  /* a file: not ours */
+  if (esp_lock (*fd, true) == -1)
+    return false;
+  return fstat (*fd, &st) == 0 && st.st_nlink > 0 &&
+    (st.st_ctime + YOUNG < time (NULL) || esp_each_entry (*fd, any, NULL) == 1);
 }
 
 int
