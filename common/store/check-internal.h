@@ -55,15 +55,35 @@ struct check {
 extern void check_tell (struct check *k, int kind, bool mended,
                         const char *object, const char *problem,
                         const char *remedy);
+/* Does this errno mean that the bytes are wrong, rather than that we may not
+ * or cannot read them, or do not know their version?
+ */
+extern bool check_is_damage (int err);
+
+/* --- check-tree.c ------------------------------------------------------- */
+/* List restore-points/: items that are not there any more are dropped, new
+ * ones are flagged unless this is the FIRST pass.
+ */
+extern int check_list_items (struct check *k, bool first);
+extern int check_list_rows (struct check *k);
+/* Set k->order, and each item's parent. */
+extern int check_make_order (struct check *k);
+/* What is known of a restore point: meta, or the row where meta is bad. */
+extern const struct esp_rp *check_known (const struct check *k,
+                                         const struct item *it);
 extern struct item *check_find (const struct check *k, const esp_uuid *uuid);
 extern const struct esp_rp *check_row (const struct check *k,
                                        const esp_uuid *uuid);
 /* Is UUID a restore point that venues and overlays can stand on? */
 extern bool check_tip_ok (const struct check *k, const esp_uuid *uuid);
-/* Does this errno mean that the bytes are wrong, rather than that we may not
- * or cannot read them, or do not know their version?
- */
-extern bool check_is_damage (int err);
+/* --- check-judge.c ------------------------------------------------------ */
+extern void check_judge (struct check *k, struct item *it);
+/* The first field in which the row differs from meta, or NULL. */
+extern const char *check_differs (const struct esp_rp *meta,
+                                  const struct esp_rp *row);
+/* Set aside what check_judge found to be lost; forget rows of nothing. */
+extern void check_remove_lost (struct check *k);
+extern void check_rows_without_files (struct check *k);
 
 /* --- check-rp.c --------------------------------------------------------- */
 /* Read meta; false, and noted, when that cannot be done. */

@@ -603,6 +603,8 @@ leftovers_in_tmp_go (void **state)
 
   (void) state;
   CLEANUP_CLOSE int held = esp_store_tmp_dir (store, name);
+
+  assert_true (held >= 0);
   mkdir (at ("tmp/draft-old"), 0755);
   write_text (at ("tmp/draft-old/data"), "x");
   assert_int_equal (check (false), 1);
@@ -972,6 +974,8 @@ gc_removes_leftovers_only (void **state)
 
   (void) state;
   CLEANUP_CLOSE int held = esp_store_tmp_dir (store, name);
+
+  assert_true (held >= 0);
   mkdir (at ("tmp/gone-old"), 0755);
   write_text (at ("tmp/gone-old/data"), "xxxxxxxx");
   write_text (at ("venues/.01234.new"), "x");
