@@ -258,18 +258,20 @@ verify_and_redo (struct tree *t, int i)
   verify_documents (t);
 }
 
+/* After each step at which a merge of member 1 can be killed, call VERIFY.  The
+ * tree is a chain of five with a branch at its end.
+ */
 static void
-killed_at_every_step_every_tip_reads_right (void **state)
+killed_at_every_step (void (*verify) (struct tree *t, int i))
 {
-  struct tree *t = *state;
   bool killed = true;
   int k;
 
   srand (unit_seed ());
   for (k = 0; killed && k < 1000; k++) {
     void *fresh = NULL;
+    struct tree *t;
 
-    /* A chain of five with a branch at its end; member 1 is merged. */
     tree_setup (&fresh);
     t = fresh;
     for (int i = 0; i < 5; i++)
@@ -279,11 +281,59 @@ killed_at_every_step_every_tip_reads_right (void **state)
     t->store = NULL;
     killed = merge_and_die (t, 1, k);
     if (killed)
-      verify_and_redo (t, 1);
+      verify (t, 1);
     tree_teardown (&fresh);
   }
   assert_true (k > 10 && k < 1000);
   printf ("# killed at %d steps\n", k - 1);
+}
+
+static void
+killed_at_every_step_every_tip_reads_right (void **state)
+{
+  (void) state;
+  killed_at_every_step (verify_and_redo);
+}
+
+static void
+print_finding (void *arg, const struct esp_finding *f)
+{
+  unsigned *n = arg;
+
+  (*n)++;
+  if (!f->mended)
+    print_message ("# %s: %s\n", f->object, f->problem);
+}
+
+/* A repair leaves nothing to be found, and every tip reads right before and
+ * after it, the merged one's too where it is still there.
+ */
+static void
+verify_and_repair (struct tree *t, int i)
+{
+  CLEANUP_RP struct esp_rp row = { 0 };
+  unsigned unmended = 99, found = 0;
+
+  tree_open (t);
+  if (esp_catalog_rp_get (esp_store_catalog (t->store), &t->m[i].uuid,
+                          &row) == -1)
+    t->m[i].gone = true;
+  tree_verify_all (t);
+  assert_int_equal (esp_store_check (t->store, true, print_finding, &found,
+                                     &unmended), 0);
+  assert_int_equal (unmended, 0);
+  found = 0;
+  assert_int_equal (esp_store_check (t->store, false, print_finding, &found,
+                                     &unmended), 0);
+  assert_int_equal (found, 0);
+  tree_verify_all (t);
+}
+
+static void
+killed_at_every_step_a_repair_leaves_nothing_to_find (void **state)
+{
+  (void) state;
+  killed_at_every_step (verify_and_repair);
 }
 
 #define TREE_TEST(f) cmocka_unit_test_setup_teardown (f, tree_setup, \
@@ -300,6 +350,7 @@ main (void)
     TREE_TEST (interrupted_merge_changes_nothing),
     TREE_TEST (root_in_place_is_merged),
     TREE_TEST (killed_at_every_step_every_tip_reads_right),
+    TREE_TEST (killed_at_every_step_a_repair_leaves_nothing_to_find),
   };
 
   unit_init ();
