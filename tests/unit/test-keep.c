@@ -257,6 +257,14 @@ tip_of_an_overlay_is_not_deleted_or_merged (void **state)
 
 /* --- killed -------------------------------------------------------------------- */
 
+static void
+print_finding (void *arg, const struct esp_finding *f)
+{
+  (void) arg;
+  if (!f->mended)
+    print_message ("# %s: %s\n", f->object, f->problem);
+}
+
 static int die_after;
 
 static void
@@ -265,6 +273,29 @@ die (const char *step)
   (void) step;
   if (die_after-- == 0)
     _exit (9);
+}
+
+/* A repair adopts it where it has no row; then it reads as BYTES. */
+static void
+repaired (struct tree *t, const unsigned char *bytes)
+{
+  char name[32];
+  CLEANUP_RP struct esp_rp rp = { 0 };
+  CLEANUP_IMAGE struct esp_image *image = NULL;
+  CLEANUP_FREE unsigned char *buf = malloc (MIB);
+  unsigned unmended = 99;
+
+  assert_int_equal (esp_store_check (t->store, true, print_finding, NULL,
+                                     &unmended), 0);
+  assert_int_equal (unmended, 0);
+  snprintf (name, sizeof name, "kept-%d", names);
+  if (esp_catalog_rp_find (esp_store_catalog (t->store), name, &rp) == -1)
+    fail_msg ("%s", unit_error);
+  assert_true (rp.size == 2 * MIB);
+  image = esp_image_open (t->store, &rp.uuid);
+  assert_non_null (image);
+  assert_int_equal (esp_image_pread (image, buf, MIB, 0), 0);
+  assert_memory_equal (buf, bytes, MIB);
 }
 
 /* Until the rename the overlay goes on as it was; behind it, it is away and
@@ -309,6 +340,7 @@ killed_at_every_step_the_bytes_are_somewhere (void **state)
     }
     else {
       behind++;
+      repaired (t, k.bytes);
       free (k.bytes);
     }
     esp_overlay_reset (esp_store_overlays_fd (t->store), &seat7);

@@ -333,6 +333,14 @@ die (const char *step)
     _exit (9);
 }
 
+static void
+print_finding (void *arg, const struct esp_finding *f)
+{
+  (void) arg;
+  if (!f->mended)
+    print_message ("# %s: %s\n", f->object, f->problem);
+}
+
 /* Whatever the step at which a commit is killed: the catalog is sound, and
  * there is either nothing or the whole of it.
  */
@@ -375,6 +383,19 @@ killed_commits_leave_nothing_or_all (void **state)
     tree_verify (t, 0);
     esp_store_close (t->store);
     t->store = NULL;
+  }
+  /* Two were complete; both are adopted, though they have one name. */
+  tree_open (t);
+  {
+    CLEANUP_RP_LIST struct esp_rp_list list = { 0 };
+    unsigned unmended;
+
+    assert_int_equal (esp_store_check (t->store, true, print_finding, NULL,
+                                       &unmended), 0);
+    assert_int_equal (unmended, 0);
+    assert_int_equal (esp_catalog_rp_list (esp_store_catalog (t->store), NULL,
+                                           &list), 0);
+    assert_int_equal (list.n, 3);
   }
 }
 
