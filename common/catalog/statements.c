@@ -36,6 +36,12 @@
   "  SELECT " RP_COLUMNS ("r.") ", tree.depth + 1"                      \
   "  FROM tree JOIN rp r ON r.parent = tree.uuid"                       \
   "  ORDER BY 11 DESC, 6, 2) "
+/* Only the UUIDs, in any order. */
+#define TREE_UUIDS(start)                                               \
+  "WITH RECURSIVE tree (uuid) AS ("                                     \
+  "  SELECT uuid FROM rp WHERE " start                                  \
+  "  UNION ALL"                                                         \
+  "  SELECT r.uuid FROM tree JOIN rp r ON r.parent = tree.uuid) "
 #define TREE_ROWS "SELECT " RP_COLUMNS ("") ", depth FROM tree"
 
 #define VENUE_ROWS                                                      \
@@ -53,7 +59,7 @@ const char *const catalog_sql_text[SQL_MAX] = {
   [SQL_INTEGRITY] = "PRAGMA integrity_check (1)",
   [SQL_FOREIGN_KEYS] = "PRAGMA foreign_key_check",
   [SQL_UNREACHABLE] =
-    TREE ("parent IS NULL", "1")
+    TREE_UUIDS ("parent IS NULL")
     "SELECT name FROM rp WHERE uuid NOT IN (SELECT uuid FROM tree) LIMIT 1",
 
   [SQL_RP_BY_NAME] = "SELECT uuid FROM rp WHERE name = ?1",
@@ -86,7 +92,7 @@ const char *const catalog_sql_text[SQL_MAX] = {
   [SQL_VENUE_GET] = VENUE_ROWS "WHERE v.id = ?1" VENUE_ORDER,
   [SQL_VENUE_LIST] = VENUE_ROWS VENUE_ORDER,
   [SQL_VENUE_SUBTREE] =
-    TREE ("uuid = ?1", "1") VENUE_ROWS
+    TREE_UUIDS ("uuid = ?1") VENUE_ROWS
     "WHERE v.id NOT IN (SELECT venue FROM venue_disk"
     " WHERE tip NOT IN (SELECT uuid FROM tree))" VENUE_ORDER,
   [SQL_VENUES_OF] =

@@ -4,6 +4,12 @@
 #include "unit.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <sqlite3.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 
 #include "catalog/catalog.h"
 
@@ -472,6 +478,361 @@ transaction_holds_the_connection_for_its_thread (void **state)
   assert_int_equal (seen, 2);
 }
 
+/* --- opening ------------------------------------------------------------ */
+
+/* Open the database beside the catalog's back and run TEXT. */
+static void
+sql (const char *text)
+{
+  char file[4096];
+  sqlite3 *db;
+
+  snprintf (file, sizeof file, "%s/catalog.db", dir);
+  assert_int_equal (sqlite3_open (file, &db), SQLITE_OK);
+  if (sqlite3_exec (db, text, NULL, NULL, NULL) != SQLITE_OK)
+    fail_msg ("%s", sqlite3_errmsg (db));
+  sqlite3_close (db);
+}
+
+static void
+reopen_fails (int err, const char *text)
+{
+  c = esp_catalog_open (dir, false);
+  assert_null (c);
+  assert_int_equal (errno, err);
+  if (!strstr (unit_error, text))
+    fail_msg ("'%s' does not contain '%s'", unit_error, text);
+}
+
+static void
+older_schema_is_migrated (void **state)
+{
+  (void) state;
+  insert (1, 0, "a");
+  insert (2, 1, "b");
+  put ("v", 2, 0, 1);
+  esp_catalog_close (c);
+  sql ("DROP INDEX rp_parent; DROP INDEX venue_disk_tip;"
+       "PRAGMA user_version = 1");
+  c = esp_catalog_open (dir, false);
+  assert_non_null (c);
+  list_is_names (NULL, "a1 b2 ");
+  /* All steps have run: the next one that opens it finds nothing to do. */
+  sql ("DROP INDEX rp_parent; DROP INDEX venue_disk_tip");
+}
+
+static void
+migration_that_fails_changes_nothing (void **state)
+{
+  (void) state;
+  insert (1, 0, "a");
+  esp_catalog_close (c);
+  sql ("DROP INDEX rp_parent; PRAGMA user_version = 1");
+  reopen_fails (EBADMSG, "venue_disk_tip");     /* is there already */
+  sql ("DROP INDEX venue_disk_tip");            /* and rp_parent is not */
+  c = esp_catalog_open (dir, false);
+  assert_non_null (c);
+  list_is_names (NULL, "a1 ");
+}
+
+static void
+what_is_no_catalog_is_refused (void **state)
+{
+  char cmd[4200];
+
+  (void) state;
+  esp_catalog_close (c);
+  sql ("PRAGMA user_version = 99");
+  reopen_fails (ENOTSUP, "newer espalier");
+  sql ("PRAGMA user_version = 2; PRAGMA application_id = 5");
+  reopen_fails (EBADMSG, "no catalog");
+  snprintf (cmd, sizeof cmd, "rm %s/catalog.db*", dir);
+  assert_int_equal (system (cmd), 0);
+  reopen_fails (ENOENT, "store rebuild");
+  snprintf (cmd, sizeof cmd, ": >%s/catalog.db", dir);
+  assert_int_equal (system (cmd), 0);
+  reopen_fails (EBADMSG, "store rebuild");
+  snprintf (cmd, sizeof cmd, "yes garbage | head -c 9000 >%s/catalog.db", dir);
+  assert_int_equal (system (cmd), 0);
+  reopen_fails (EBADMSG, "store rebuild");
+}
+
+static void
+damage_is_found (void **state)
+{
+  (void) state;
+  insert (1, 0, "a");
+  insert (2, 1, "b");
+  insert (3, 2, "c");
+  assert_int_equal (esp_catalog_check (c), 0);
+  sql ("UPDATE rp SET parent = (SELECT uuid FROM rp WHERE name = 'c')"
+       " WHERE name = 'b'");
+  assert_int_equal (esp_catalog_check (c), -1);
+  assert_int_equal (errno, EBADMSG);
+  assert_non_null (strstr (unit_error, "in a ring"));
+  struct esp_rp rp = { 0 };                     /* ends, in spite of it */
+  esp_uuid u = uuid (3);
+  assert_int_equal (esp_catalog_rp_get (c, &u, &rp), 0);
+  esp_rp_clear (&rp);
+  sql ("DELETE FROM rp WHERE name = 'a'");
+  sql ("UPDATE rp SET parent = x'00' WHERE name = 'b'");
+  assert_int_equal (esp_catalog_check (c), -1);
+  assert_non_null (strstr (unit_error, "point at nothing"));
+}
+
+/* --- read-only ------------------------------------------------------------ */
+
+/* In a child with a mount namespace of its own, DIR mounted read-only: open
+ * and read.  Exits with a step's number, 0 when all went well, 77 when the
+ * machine does not allow it.
+ */
+static void
+use_readonly (int want_rows)
+{
+  struct esp_rp_list list;
+
+  if (unshare (CLONE_NEWNS) == -1 ||
+      mount (NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == -1 ||
+      mount (dir, dir, NULL, MS_BIND, NULL) == -1 ||
+      mount (NULL, dir, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) == -1)
+    _exit (77);
+  c = esp_catalog_open (dir, false);
+  if (!c)
+    _exit (1);
+  if (!esp_catalog_readonly (c))
+    _exit (2);
+  if (esp_catalog_rp_list (c, NULL, &list) == -1 || list.n != (size_t) want_rows)
+    _exit (3);
+  esp_rp_list_clear (&list);
+  if (esp_catalog_begin (c) == 0 || errno != EROFS ||
+      !strstr (unit_error, "read-only"))
+    _exit (4);
+  if (esp_catalog_check (c) == -1)
+    _exit (5);
+  esp_catalog_close (c);
+  _exit (0);
+}
+
+static void
+readonly_works (int want_rows)
+{
+  pid_t pid = fork ();
+  int status;
+
+  if (pid == 0)
+    use_readonly (want_rows);
+  assert_int_equal (waitpid (pid, &status, 0), pid);
+  assert_true (WIFEXITED (status));
+  if (WEXITSTATUS (status) == 77) {
+    print_message ("# skipped: this machine allows no mount namespace\n");
+    skip ();
+  }
+  assert_int_equal (WEXITSTATUS (status), 0);
+}
+
+static void
+read_only_file_system_is_fine (void **state)
+{
+  char cmd[4200];
+
+  (void) state;
+  insert (1, 0, "a");
+  esp_catalog_close (c);
+  c = NULL;
+  readonly_works (1);                   /* with the empty log beside it */
+  snprintf (cmd, sizeof cmd, "rm -f %s/catalog.db-*", dir);
+  assert_int_equal (system (cmd), 0);
+  readonly_works (1);                   /* a copy of the file alone */
+  /* A writer that was killed left its log. */
+  pid_t pid = fork ();
+  if (pid == 0) {
+    struct esp_rp r = rp (2, 0, "b");
+    c = esp_catalog_open (dir, false);
+    _exit (c && esp_catalog_rp_insert (c, &r) == 0 ? 0 : 1);
+  }
+  int status;
+  assert_int_equal (waitpid (pid, &status, 0), pid);
+  assert_int_equal (status, 0);
+  readonly_works (2);
+}
+
+static void
+user_without_permission_reads (void **state)
+{
+  pid_t pid;
+  int status;
+
+  (void) state;
+  if (geteuid () != 0) {
+    print_message ("# skipped: only root can become another user\n");
+    skip ();
+  }
+  insert (1, 0, "a");
+  assert_int_equal (chmod (dir, 0755), 0);
+  pid = fork ();
+  if (pid == 0) {
+    struct esp_rp r = rp (2, 0, "b");
+    struct esp_catalog *mine;
+    if (setuid (65534) == -1 || !(mine = esp_catalog_open (dir, false)))
+      _exit (1);
+    if (!esp_catalog_readonly (mine) ||
+        esp_catalog_rp_get (mine, &(esp_uuid) { { 0, 1, 1, [15] = 1 } },
+                            &r) == -1)
+      _exit (2);
+    _exit (esp_catalog_begin (mine) == -1 && errno == EROFS ? 0 : 3);
+  }
+  assert_int_equal (waitpid (pid, &status, 0), pid);
+  assert_int_equal (status, 0);
+}
+
+/* --- many at once --------------------------------------------------------- */
+
+static int
+read_until (const char *stop)
+{
+  struct esp_catalog *mine = esp_catalog_open (dir, false);
+
+  while (mine && access (stop, F_OK) == -1) {
+    struct esp_rp_list list;
+    struct esp_venue_list venues;
+    esp_uuid tip, root = uuid (1);
+
+    if (esp_catalog_rp_list (mine, NULL, &list) == -1 || list.n < 1 ||
+        esp_catalog_venue_list (mine, &root, &venues) == -1 ||
+        esp_catalog_venue_tip (mine, "v", 0, &tip) == -1)
+      return 1;
+    esp_rp_list_clear (&list);
+    esp_venue_list_clear (&venues);
+  }
+  return mine ? 0 : 2;
+}
+
+static void
+six_readers_and_a_writer_meet_no_error (void **state)
+{
+  char stop[4096];
+  pid_t pid[6];
+  int status;
+
+  (void) state;
+  insert (1, 0, "root");
+  put ("v", 1, 0, 1);
+  snprintf (stop, sizeof stop, "%s/stop", dir);
+  /* A connection must not be carried over a fork. */
+  esp_catalog_close (c);
+  for (int i = 0; i < 6; ++i)
+    if ((pid[i] = fork ()) == 0)
+      _exit (read_until (stop));
+  c = esp_catalog_open (dir, false);
+  for (unsigned i = 2; i < 400; ++i) {
+    char name[32];
+
+    snprintf (name, sizeof name, "n%u", i);
+    assert_int_equal (esp_catalog_begin (c), 0);
+    insert (i, i / 2, name);
+    put ("v", i, 0, i);
+    assert_int_equal (esp_catalog_commit (c), 0);
+  }
+  close (open (stop, O_CREAT | O_WRONLY, 0600));
+  for (int i = 0; i < 6; ++i) {
+    assert_int_equal (waitpid (pid[i], &status, 0), pid[i]);
+    assert_int_equal (status, 0);
+  }
+  assert_int_equal (esp_catalog_check (c), 0);
+}
+
+static void
+two_writers_wait_for_each_other (void **state)
+{
+  pid_t pid;
+  int status;
+
+  (void) state;
+  esp_catalog_close (c);
+  pid = fork ();
+  c = esp_catalog_open (dir, false);
+  for (unsigned i = 1; i < 200; ++i) {
+    char name[32];
+    struct esp_rp r = rp (pid ? i : i + 1000, 0, "");
+
+    snprintf (name, sizeof name, "%d-%u", pid ? 1 : 2, i);
+    strcpy (r.name, name);
+    if (esp_catalog_rp_insert (c, &r) == -1 && !pid)
+      _exit (1);
+  }
+  if (!pid)
+    _exit (0);
+  assert_int_equal (waitpid (pid, &status, 0), pid);
+  assert_int_equal (status, 0);
+  struct esp_rp_list list;
+  assert_int_equal (esp_catalog_rp_list (c, NULL, &list), 0);
+  assert_int_equal (list.n, 398);
+  esp_rp_list_clear (&list);
+}
+
+/* --- large trees ----------------------------------------------------------- */
+
+static double
+now (void)
+{
+  struct timespec t;
+
+  clock_gettime (CLOCK_MONOTONIC, &t);
+  return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+/* The times are printed, and only absurd ones fail: this is no benchmark. */
+static void
+large_tree_is_quick (void **state)
+{
+  struct esp_venue_list venues;
+  struct esp_rp_list list;
+  esp_uuid deep = uuid (1000), start = uuid (2), tip;
+  struct esp_rp rp;
+  double t;
+
+  (void) state;
+  assert_int_equal (esp_catalog_begin (c), 0);
+  for (unsigned i = 1; i <= 10000; ++i) {
+    char name[32];
+
+    snprintf (name, sizeof name, "n%u", i);
+    insert (i, i <= 1000 ? i - 1 : i % 1000 + 1, name);
+    put (name, i, 0, 1);
+  }
+  assert_int_equal (esp_catalog_commit (c), 0);
+  t = now ();
+  assert_int_equal (esp_catalog_rp_list (c, NULL, &list), 0);
+  print_message ("# rp_list of %zu: %.1f ms\n", list.n, (now () - t) * 1e3);
+  assert_int_equal (list.n, 10000);
+  esp_rp_list_clear (&list);
+  t = now ();
+  assert_int_equal (esp_catalog_venue_list (c, NULL, &venues), 0);
+  print_message ("# venue_list of %zu: %.1f ms\n", venues.n,
+                 (now () - t) * 1e3);
+  assert_int_equal (venues.n, 10000);
+  esp_venue_list_clear (&venues);
+  t = now ();
+  assert_int_equal (esp_catalog_venue_list (c, &start, &venues), 0);
+  t = now () - t;
+  print_message ("# venue_list below start: %zu in %.1f ms\n", venues.n,
+                 t * 1e3);
+  assert_true (venues.n > 9000 && venues.n < 10000);
+  assert_true (t < 2);
+  esp_venue_list_clear (&venues);
+  t = now ();
+  assert_int_equal (esp_catalog_rp_get (c, &deep, &rp), 0);
+  print_message ("# rp_get at depth %u: %.2f ms\n", rp.depth,
+                 (now () - t) * 1e3);
+  assert_int_equal (rp.depth, 1000);
+  esp_rp_clear (&rp);
+  t = now ();
+  for (unsigned i = 0; i < 10000; ++i)
+    assert_int_equal (esp_catalog_venue_tip (c, "n77", 0, &tip), 0);
+  print_message ("# venue_tip: %.1f us\n", (now () - t) * 1e2);
+  assert_int_equal (esp_catalog_check (c), 0);
+}
+
 int
 main (void)
 {
@@ -492,6 +853,15 @@ main (void)
     T (venue_list_of_a_subtree_wants_every_disk_in_it),
     T (rollback_takes_everything_back),
     T (transaction_holds_the_connection_for_its_thread),
+    T (older_schema_is_migrated),
+    T (migration_that_fails_changes_nothing),
+    T (what_is_no_catalog_is_refused),
+    T (damage_is_found),
+    T (read_only_file_system_is_fine),
+    T (user_without_permission_reads),
+    T (six_readers_and_a_writer_meet_no_error),
+    T (two_writers_wait_for_each_other),
+    T (large_tree_is_quick),
   };
 
   unit_init ();
