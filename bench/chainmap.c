@@ -266,11 +266,11 @@ table (struct esp_chain *uniform, struct esp_chain *empty)
 
 /* --- depth ------------------------------------------------------------ */
 
-/* A chain of `depth` restore points over BASE, each of which changes 64
+/* A chain of `depth` restore points over BASE, each of which changes PLACES
  * places of up to 2 MiB; the time of each build.
  */
 static void
-grow (const char *what, const char *base)
+grow (const char *base, unsigned places)
 {
   struct esp_chain *parent = esp_chain_open (dirfd_, base);
   double wall[100], cpu[100];
@@ -282,7 +282,7 @@ grow (const char *what, const char *base)
   for (unsigned d = esp_chain_depth (parent) + 1; d <= depth; ++d) {
     struct esp_map *map = esp_map_new (DISK);
 
-    for (unsigned i = 0; map && i < 64; ++i)
+    for (unsigned i = 0; map && i < places; ++i)
       esp_map_set (map, rnd (&seed) % (BLOCKS - 512), 1 + rnd (&seed) % 512,
                    ESP_DATA, NULL);
     unlinkat (dirfd_, names[d % 2], 0);
@@ -295,10 +295,10 @@ grow (const char *what, const char *base)
     esp_map_free (map);
     parent = chain;
   }
-  printf ("%-28s depth %4u: build %6.1f ms (%5.1f ms CPU), file %5.1f MiB, "
-          "open %5.1f us, random %5.1f M/s\n", what,
-          esp_chain_depth (parent), median (wall, 100), median (cpu, 100),
-          esp_chain_bytes (parent) / 1048576.,
+  printf ("depth %4u over %-8s %2u changes each: build %5.1f ms (%5.1f ms CPU),"
+          " file %5.1f MiB, open %5.1f us, random %5.1f M/s\n",
+          esp_chain_depth (parent), base, places, median (wall, 100),
+          median (cpu, 100), esp_chain_bytes (parent) / 1048576.,
           open_us (names[depth % 2]), 1e3 / random_lookups (parent));
   esp_chain_close (parent);
   unlinkat (dirfd_, names[0], 0);
@@ -319,6 +319,7 @@ main (int argc, char *argv[])
   }
   if (i < argc)
     base = argv[i];
+  setlinebuf (stdout);
   dir = esp_asprintf ("%s/espalier-chainmap-XXXXXX", base ? base : "/tmp");
   if (!dir || !mkdtemp (dir))
     die ("mkdtemp");
@@ -335,8 +336,10 @@ main (int argc, char *argv[])
   esp_map_free (map);
   table (uniform, empty);
   printf ("\n");
-  grow ("little data", "empty");
-  grow ("every tile owned", "typical");
+  grow ("empty", 1);
+  grow ("empty", 64);
+  grow ("typical", 1);
+  grow ("typical", 64);
 
   close (dirfd_);
   esp_remove_tree (AT_FDCWD, dir);

@@ -8,6 +8,7 @@
 
 #include "unit.h"
 
+#include <pthread.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -465,6 +466,56 @@ right_checksum_does_not_make_it_right (void **state)
   }
 }
 
+/* --- threads ---------------------------------------------------------- */
+
+#define THREADS 3u
+
+static struct esp_map *shared;
+static pthread_mutex_t flush_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* What a thread has set before it flushes is in the file behind it, while
+ * others set blocks of the same words.
+ */
+static void *
+set_flush_and_look (void *arg)
+{
+  unsigned id = (uintptr_t) arg, seed = id + 1;
+
+  for (unsigned i = 0; i < 60; ++i) {
+    uint64_t block = rnd (&seed, 300) * THREADS + id, run;
+    enum esp_state s = rnd (&seed, 3);
+
+    if (i % 2)
+      block += 16128;           /* the other page */
+    for (unsigned j = 0; j < 50; ++j)
+      esp_map_set (shared, block, 1, j % 3, NULL);
+    esp_map_set (shared, block, 1, s, NULL);
+    pthread_mutex_lock (&flush_lock);
+    flush (shared, true);
+    struct esp_map *map = esp_map_load (dirfd_, "map", SIZE, false);
+    if (!map || esp_map_run (map, block, 1, &run) != s)
+      abort ();
+    esp_map_free (map);
+    pthread_mutex_unlock (&flush_lock);
+  }
+  return NULL;
+}
+
+static void
+what_was_set_before_a_flush_is_in_the_file (void **state)
+{
+  pthread_t id[THREADS];
+
+  (void) state;
+  shared = make_file ("map", SIZE, true);
+  for (unsigned i = 0; i < THREADS; ++i)
+    assert_int_equal (pthread_create (&id[i], NULL, set_flush_and_look,
+                                      (void *) (uintptr_t) i), 0);
+  for (unsigned i = 0; i < THREADS; ++i)
+    pthread_join (id[i], NULL);
+  esp_map_free (shared);
+}
+
 /* --- the rest --------------------------------------------------------- */
 
 static void
@@ -543,6 +594,7 @@ main (void)
     cmocka_unit_test (page_without_any_good_slot_is_damage),
     cmocka_unit_test (wrong_length_or_size_is_damage),
     cmocka_unit_test (right_checksum_does_not_make_it_right),
+    cmocka_unit_test (what_was_set_before_a_flush_is_in_the_file),
     cmocka_unit_test (create_leaves_what_is_there),
     cmocka_unit_test (discarded_snapshot_is_dirty_again),
     cmocka_unit_test (large_map_is_sparse),
