@@ -3,9 +3,13 @@
 
 #include "unit.h"
 
+#include <sched.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
+#include "store/check.h"
 #include "store/store.h"
 #include "util/cleanup.h"
 #include "util/file.h"
@@ -226,6 +230,53 @@ tmp_dir_is_unique_and_locked (void **state)
   esp_store_close (store);
 }
 
+/* In a child, with the store mounted read-only. */
+static void
+use_readonly (void)
+{
+  struct esp_store *store;
+  char name[64];
+  unsigned n;
+
+  if (unshare (CLONE_NEWNS) == -1 ||
+      mount (NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == -1 ||
+      mount (path, path, NULL, MS_BIND, NULL) == -1 ||
+      mount (NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) == -1)
+    _exit (77);
+  if (!(store = esp_store_open (path)) || !esp_store_readonly (store))
+    _exit (1);
+  if (esp_store_check (store, false, NULL, NULL, &n) == -1 || n != 0)
+    _exit (2);
+  if (esp_store_check (store, true, NULL, NULL, &n) == 0 || errno != EROFS)
+    _exit (3);
+  if (esp_store_tmp_dir (store, name) != -1 || errno != EROFS)
+    _exit (4);
+  if (esp_store_gc (store, false, NULL, NULL, NULL, NULL) == 0 ||
+      errno != EROFS)
+    _exit (5);
+  esp_store_close (store);
+  _exit (0);
+}
+
+static void
+read_only_file_system_is_fine (void **state)
+{
+  int status;
+  pid_t pid;
+
+  (void) state;
+  assert_int_equal (esp_store_init (path), 0);
+  if ((pid = fork ()) == 0)
+    use_readonly ();
+  assert_int_equal (waitpid (pid, &status, 0), pid);
+  assert_true (WIFEXITED (status));
+  if (WEXITSTATUS (status) == 77) {
+    print_message ("# skipped: this machine allows no mount namespace\n");
+    skip ();
+  }
+  assert_int_equal (WEXITSTATUS (status), 0);
+}
+
 static int
 count (void *arg, int dirfd, const char *name)
 {
@@ -327,6 +378,7 @@ main (void)
     T (open_makes_lost_directories_again),
     T (tmp_dir_is_unique_and_locked),
     T (discard_removes_a_tree),
+    T (read_only_file_system_is_fine),
     T (rp_dir_opens_by_uuid),
     T (default_path_comes_from_option_variable_or_user),
   };

@@ -5,6 +5,7 @@
 
 #include <sys/stat.h>
 
+#include "overlay/admin.h"
 #include "store/venue.h"
 #include "util/doc.h"
 #include "util/cleanup.h"
@@ -273,6 +274,57 @@ every_field_of_a_document_is_checked (void **state)
   }
 }
 
+/* --- deleting ---------------------------------------------------------- */
+
+static void
+delete_forgets_document_and_rows (void **state)
+{
+  struct esp_venue v;
+  struct esp_venue_log l;
+
+  (void) state;
+  fails (esp_venue_delete (store, "v", false), ENOENT, "no venue 'v'");
+  fails (esp_venue_delete (store, "../v", true), EINVAL, "../v");
+  assert_int_equal (esp_venue_add (store, "v", &a, 1, ""), 0);
+  assert_int_equal (esp_venue_delete (store, "v", false), 0);
+  fails (esp_venue_load (store, "v", &v, &l), ENOENT, "no venue 'v'");
+  fails (esp_catalog_venue_get (c, "v", &v), ENOENT, "no venue 'v'");
+  assert_int_equal (esp_venue_add (store, "v", &b, 1, ""), 0);
+  assert_int_equal (both_agree ("v"), 1);
+}
+
+static void
+delete_refuses_what_clients_wrote_unless_forced (void **state)
+{
+  const struct esp_overlay_params params = { .mode = ESP_OVERLAY_KEEP };
+  const struct esp_overlay_id id = { "v", "0", "seat-7" };
+  CLEANUP_FREE char *dir_path = NULL;
+  struct esp_overlay_info_list list;
+  static char block[4096] = { 1 };
+  int err;
+
+  (void) state;
+  assert_int_equal (esp_venue_add (store, "v", &a, 1, ""), 0);
+  assert_true (asprintf (&dir_path, "%s/overlays", path) > 0);
+  struct esp_overlay_place *place = esp_overlay_place_open (dir_path, &params);
+  assert_non_null (place);
+  struct esp_overlay *o = esp_overlay_open (place, &id, &a, 4096);
+  assert_non_null (o);
+  assert_int_equal (esp_overlay_pwrite (o, NULL, block, 4096, 0, true, &err),
+                    0);
+  fails (esp_venue_delete (store, "v", false), EBUSY, "'seat-7' is connected");
+  fails (esp_venue_delete (store, "v", true), EBUSY, "'seat-7' is connected");
+  assert_int_equal (both_agree ("v"), 1);
+  esp_overlay_close (o);
+  esp_overlay_place_close (place);
+  fails (esp_venue_delete (store, "v", false), EBUSY, "what 1 client wrote");
+  assert_int_equal (both_agree ("v"), 1);
+  assert_int_equal (esp_venue_delete (store, "v", true), 0);
+  assert_int_equal (esp_overlay_list (esp_store_overlays_fd (store), NULL,
+                                      &list), 0);
+  assert_int_equal (list.n, 0);
+}
+
 /* --- export names ------------------------------------------------------ */
 
 static int
@@ -333,6 +385,8 @@ main (void)
     T (change_begins_with_a_document_that_is_newer),
     T (documents_are_not_trusted),
     T (every_field_of_a_document_is_checked),
+    T (delete_forgets_document_and_rows),
+    T (delete_refuses_what_clients_wrote_unless_forced),
     T (export_names_find_tips),
     T (start_limits_to_a_subtree),
   };
