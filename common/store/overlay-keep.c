@@ -159,13 +159,29 @@ look_at_blocks (struct keep *k)
   return -1;
 }
 
+/* Make the data as long as the disk, where it is not; it is synced. */
+static int
+set_length (struct keep *k)
+{
+  off_t length = (off_t) esp_data_length (k->rp.size);
+  CLEANUP_CLOSE int data = openat (k->dir, ESP_RP_DATA,
+                                   O_RDWR|O_CREAT|O_NOFOLLOW|O_CLOEXEC, 0644);
+  struct stat st;
+
+  if (data != -1 && fstat (data, &st) == 0 &&
+      (st.st_size == length ||
+       (ftruncate (data, length) == 0 && fdatasync (data) == 0)))
+    return 0;
+  esp_error ("ftruncate: data of overlay %s: %m", k->shown);
+  return -1;
+}
+
 /* Chain, meta, and the length of the data, in the overlay's directory. */
 static int
 complete (struct keep *k)
 {
   CLEANUP_JSON json_t *meta = NULL;
   CLEANUP_MAP struct esp_map *grown = NULL;
-  CLEANUP_CLOSE int data = -1;
   uint64_t digest = esp_map_digest (k->map), map_size = k->map->size;
 
   meta = esp_rp_to_meta (&k->rp, digest);
@@ -178,14 +194,8 @@ complete (struct keep *k)
                              json_integer ((json_int_t) map_size)) == -1)
       return -1;
   }
-  data = openat (k->dir, ESP_RP_DATA, O_RDWR|O_CREAT|O_NOFOLLOW|O_CLOEXEC,
-                 0644);
-  if (data == -1 ||
-      ftruncate (data, (off_t) esp_data_length (k->rp.size)) == -1 ||
-      fdatasync (data) == -1) {
-    esp_error ("ftruncate: data of overlay %s: %m", k->shown);
+  if (set_length (k) == -1)
     return -1;
-  }
   esp_rp_step ("keep: before the chain");
   if (esp_rp_build_chain (k->store, &k->rp, grown ? grown : k->map, k->dir,
                           ESP_RP_CHAIN) == -1)
@@ -206,7 +216,6 @@ tidy (struct keep *k)
   (void) fchmod (k->dir, 0750);
   (void) unlinkat (k->dir, ESP_OVERLAY_DOC, 0);
   (void) unlinkat (k->dir, ESP_OVERLAY_LOCK, 0);
-  (void) esp_sync_dir (k->dir);
 }
 
 /* What an error leaves in the overlay's directory need not stay there. */
