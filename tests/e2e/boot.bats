@@ -11,7 +11,7 @@ boot ()
 }
 
 # The server lets go of an overlay a moment after its client has gone.
-let_go () { espalier overlay show "$1" --json | jq -e '.held == false' >/dev/null; }
+let_go () { espalier overlay show "$1" --json | jq -e '.holder == null' >/dev/null; }
 
 @test "a guest's writes become a restore point that a second client boots from" {
     need qemu-system-x86_64 jq

@@ -53,8 +53,9 @@ make_tree ()
 }
 
 @test "kept overlays over a plain file, without a store" {
+    mkdir overlays
     random_file base.raw 2200001 4
-    model_run 3 --base base.raw --export "any name" -- \
+    model_run 3 --base base.raw --export "any%20name" -- \
         nbdkit -f -t 4 -U @SOCK@ --filter="$OVERLAY" file base.raw overlay-dir="$D/overlays"
     random_file again.raw 2200001 4
     cmp base.raw again.raw
