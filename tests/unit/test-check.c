@@ -874,7 +874,7 @@ make_and_delete (void *arg)
   return NULL;
 }
 
-static volatile bool finished;
+static _Atomic bool finished;
 
 static void *
 check_meanwhile (void *arg)
