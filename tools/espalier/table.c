@@ -173,7 +173,7 @@ print_cell (const struct table *t, unsigned c, const char *s, bool end,
     *at += (size_t) printf ("%*s", GAP, "");
   if (t->right[c])
     *at += (size_t) printf ("%*s", (int) pad, "");
-  if (end && edge > *at)
+  if (c == t->columns - 1 && edge > *at)
     print_clipped (s, edge - *at);
   else
     fputs (s, stdout);
@@ -214,7 +214,7 @@ field (const char *label, const char *fmt, ...)
 {
   va_list args;
 
-  printf ("%-14s ", label);
+  printf ("%-16s ", label);
   va_start (args, fmt);
   vprintf (fmt, args);
   va_end (args);

@@ -240,7 +240,8 @@ show_venue (const struct esp_venue *v, const struct esp_venue_log *log,
   char buf[ESP_UUID_TEXT];
 
   field ("Venue:", "%s", v->id);
-  field_text ("Description:", v->description);
+  if (*v->description)
+    field_text ("Description:", v->description);
   field_time ("Created:", v->created);
   field_time ("Changed:", v->changed);
   field ("Revision:", "%" PRIu64, v->revision);
