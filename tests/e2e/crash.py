@@ -13,6 +13,7 @@ import argparse
 import os
 import random
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -86,6 +87,16 @@ class Client(threading.Thread):
         h.shutdown()
 
 
+def listens(path):
+    """A socket is there before its server listens: try it."""
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(path)
+            return True
+        except OSError:
+            return False
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--kills", type=int, default=100)
@@ -107,7 +118,7 @@ def main():
             os.unlink(sock)
         server = subprocess.Popen(argv)
         try:
-            while not os.path.exists(sock):
+            while not listens(sock):
                 if server.poll() is not None:
                     sys.exit("the server ended with status %d" % server.returncode)
                 time.sleep(0.005)
