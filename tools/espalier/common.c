@@ -309,15 +309,11 @@ venue_index_json (const struct venue_index *index, const esp_uuid *tip)
   return names;
 }
 
-char *
-venue_index_text (const struct venue_index *index, const esp_uuid *tip)
+static void
+print_uses (FILE *f, const struct venue_index *index, const esp_uuid *tip)
 {
-  char *text = NULL;
-  size_t size;
-  CLEANUP_FCLOSE FILE *f = open_memstream (&text, &size);
   const char *comma = "";
 
-  must (f);
   for (size_t i = first_use (index, tip);
        i < index->n && esp_uuid_eq (&index->use[i].tip, tip); i++) {
     fprintf (f, "%s%s", comma, index->use[i].venue->id);
@@ -325,6 +321,16 @@ venue_index_text (const struct venue_index *index, const esp_uuid *tip)
       fprintf (f, "/%u", index->use[i].disk);
     comma = ", ";
   }
-  fflush (f);
+}
+
+char *
+venue_index_text (const struct venue_index *index, const esp_uuid *tip)
+{
+  char *text = NULL;
+  size_t size;
+  FILE *f = must (open_memstream (&text, &size));
+
+  print_uses (f, index, tip);
+  fclose (f);                   /* only now TEXT is where it stays */
   return must (text);
 }
