@@ -80,7 +80,7 @@ build_tree (void)
     ;
   if (at - self + 1 < (ssize_t) sizeof tail - 1)
     return NULL;
-  at += 2 - sizeof tail;
+  at -= sizeof tail - 2;         /* to the slash that TAIL begins with */
   if (strncmp (at, tail, sizeof tail - 1) != 0)
     return NULL;
   *at = 0;
