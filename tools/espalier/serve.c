@@ -113,6 +113,18 @@ module (const char *kind, const char *name, const char *installed_in)
   return path ? path : xstrdup (name);
 }
 
+/* Can a client that goes away while it is being answered end nbdkit when the
+ * connection has several threads?  (raw_send_socket's assertion, mended in
+ * 1.34.)
+ */
+static bool
+threads_are_fragile (void)
+{
+  unsigned minor;
+
+  return sscanf (NBDKIT_BUILD_VERSION, "1.%u.", &minor) == 1 && minor < 34;
+}
+
 /* Half the cores that this process may use: each connection has its own
  * threads, and with one alone nbdkit serves it without handing requests from
  * thread to thread, which on two cores saves a third of the CPU time of a
@@ -124,7 +136,9 @@ default_threads (void)
   cpu_set_t set;
   int n = sched_getaffinity (0, sizeof set, &set) == 0 ? CPU_COUNT (&set) / 2 : 1;
 
-  return n < 1 ? 1 : (unsigned) n > THREADS_MAX ? THREADS_MAX : (unsigned) n;
+  if (n < 1 || threads_are_fragile ())
+    return 1;
+  return (unsigned) n > THREADS_MAX ? THREADS_MAX : (unsigned) n;
 }
 
 /* Did systemd hand us sockets?  (sd_listen_fds(3)) */
@@ -409,7 +423,7 @@ static const struct opt serve_options[] = {
   { "quota", 0, "SIZE", "what one client may write", false },
   { "min-free", 0, "SIZE", "what stays free on the file system", false },
   { "grace", 0, "SECONDS", "how long a discarded overlay waits for its client", false },
-  { "threads", 0, "N", "threads of each connection (else half the cores, 1 to 16)", false },
+  { "threads", 0, "N", "threads of each connection (else half the cores, 1 to 16; 1 before nbdkit 1.34)", false },
   { "tls", 0, "off|on|require", "may or must clients use TLS", false },
   { "tls-certificates", 0, "DIR", "certificates for TLS", false },
   { "tls-psk", 0, "FILE", "pre-shared keys for TLS", false },
