@@ -56,7 +56,7 @@ struct layer {
   const uint8_t *map;           /* NULL: not mapped */
   int fd;                       /* -1: closed, since it is mapped */
   uint64_t size;                /* of the file */
-  uint64_t limit;               /* size, up to a whole block */
+  uint64_t limit;               /* size in whole blocks: see `limit_of` */
   struct esp_inplace inplace;   /* path NULL: a stored one */
 
   _Atomic uint64_t next_check;  /* of a root in place; nanoseconds */
@@ -259,6 +259,18 @@ check_interval (const struct layer *l)
   return (l->inplace.device ? 10 : 1) * UINT64_C (1000000000);
 }
 
+/* Behind the end of a file its last page reads as zero.  A root in place may
+ * end anywhere, and those zeroes are its disk's; `data` is whole blocks, so
+ * one that ends within a block was cut there, and that block is lost.
+ */
+static uint64_t
+limit_of (const struct layer *l)
+{
+  uint64_t up = l->inplace.path ? ESP_BLOCK_SIZE - 1 : 0;
+
+  return (l->size + up) & ~(ESP_BLOCK_SIZE - 1);
+}
+
 static int
 ensure_open (struct layer *l)
 {
@@ -272,7 +284,7 @@ ensure_open (struct layer *l)
     unopen (l);
     return -1;
   }
-  l->limit = (l->size + ESP_BLOCK_SIZE - 1) & ~(ESP_BLOCK_SIZE - 1);
+  l->limit = limit_of (l);
   map_file (l);
   atomic_store (&l->next_check, now () + check_interval (l));
   l->open = true;

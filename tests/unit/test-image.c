@@ -369,6 +369,23 @@ layer_cut_short_before_it_is_opened_is_eio (void **state)
   free_tree (&t);
 }
 
+/* The page in which a file ends reads as zero behind the end: wrong bytes. */
+static void
+layer_cut_in_mid_block_gives_no_zeroes_for_the_rest (void **state)
+{
+  struct tree t = full_tree (300 * KIB);
+  struct esp_image *image = esp_image_open (store, &t.uuid[1]);
+  char buf[4096];
+
+  (void) state;
+  truncate_layer (&t.uuid[1], 100 * KIB + 1000);
+  assert_int_equal (esp_image_pread (image, buf, 4096, 100 * KIB), -1);
+  assert_int_equal (errno, EIO);
+  check_read (&t, image, 0, 100 * KIB);
+  esp_image_close (image);
+  free_tree (&t);
+}
+
 static void
 layer_cut_short_while_it_is_read_is_eio (void **state)
 {
@@ -711,6 +728,7 @@ main (void)
     cmocka_unit_test (unknown_restore_point_is_enoent),
     cmocka_unit_test (open_image_locks_its_restore_point),
     cmocka_unit_test (layer_cut_short_before_it_is_opened_is_eio),
+    cmocka_unit_test (layer_cut_in_mid_block_gives_no_zeroes_for_the_rest),
     cmocka_unit_test (layer_cut_short_while_it_is_read_is_eio),
     cmocka_unit_test (missing_layer_is_an_error_of_the_read_only),
     cmocka_unit_test (layers_that_cannot_be_mapped_are_read_all_the_same),
