@@ -232,19 +232,30 @@ load_files (struct esp_overlay *o)
   return 0;
 }
 
-/* A DISCARD overlay becomes a kept one: what it has was never synced. */
+/* What is seen now was perhaps never synced: its holder died between a
+ * write and the sync, or it was to be discarded.  A client that reads it and
+ * then flushes must be able to count on it.
+ */
 static int
-become_kept (struct esp_overlay *o, struct overlay_doc *doc)
+make_durable (struct esp_overlay *o)
 {
+  const struct esp_overlay_id id = { o->venue, o->disk, o->client };
   CLEANUP_CLOSE int map = openat (o->dir_fd, OVERLAY_MAP,
                                   O_RDONLY | O_CLOEXEC);
 
-  if (map == -1 || fsync (o->data_fd) == -1 || fsync (map) == -1) {
-    esp_error ("overlay %s/%s@%s: fsync: %m", o->venue, o->disk, o->client);
+  if (map == -1 || fdatasync (o->data_fd) == -1 || fdatasync (map) == -1) {
+    esp_error ("fdatasync: overlay %s/%s@%s: %m",
+               o->venue, o->disk, o->client);
     return -1;
   }
+  return files_sync_dirs (o->place->fd, &id, o->dir_fd);
+}
+
+static int
+become_kept (struct esp_overlay *o, struct overlay_doc *doc)
+{
   doc->mode = ESP_OVERLAY_KEEP;
-  return files_save_doc (o->dir_fd, doc);
+  return make_durable (o) == -1 ? -1 : files_save_doc (o->dir_fd, doc);
 }
 
 static int
@@ -264,14 +275,19 @@ reconcile_mode (struct esp_overlay *o, struct overlay_doc *doc)
 static int
 go_on (struct esp_overlay *o, struct overlay_doc *doc)
 {
+  struct esp_holder before;     /* who did not erase itself */
+
   if (!esp_uuid_eq (&doc->tip, &o->tip) || doc->size != o->size) {
     errno = ESTALE;             /* not reported: the caller looks again */
     return -1;
   }
   o->created = doc->created;
-  if (load_files (o) == -1)
+  if (load_files (o) == -1 || reconcile_mode (o, doc) == -1)
     return -1;
-  return reconcile_mode (o, doc);
+  if (doc->mode == ESP_OVERLAY_KEEP &&
+      esp_holder_read (o->lock_fd, &before) == 0 && before.pid)
+    return make_durable (o);
+  return 0;
 }
 
 /* Its document, map and data, once it is locked. */
@@ -397,13 +413,15 @@ close_named (struct esp_overlay *o)
   unsigned grace = o->place->params.grace;
   bool ready = overlay_is_ready (o);
 
-  if (ready && (o->mode == ESP_OVERLAY_KEEP || grace))
-    flush_last (o);             /* reported; there is nobody else to tell */
-  else {
+  if (!ready || (o->mode == ESP_OVERLAY_DISCARD && grace == 0)) {
     files_remove (o->place->fd, &id, o->dir_fd);
     return;
   }
-  esp_holder_erase (o->lock_fd);
+  /* An error was reported; there is nobody else to tell, but who opens it
+   * next must not take it for synced.
+   */
+  if (flush_last (o) == 0)
+    esp_holder_erase (o->lock_fd);
   futimens (o->lock_fd, NULL);
   if (o->mode == ESP_OVERLAY_DISCARD)
     grace_begin (o->place, &id, files_deadline (time (NULL), grace));

@@ -4,6 +4,7 @@
  */
 
 #include "overlay-test.h"
+#include "overlay-hooks.h"
 
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -306,6 +307,35 @@ discard_of_another_boot_is_removed (void **state)
   env_end (&e);
 }
 
+static unsigned synced;         /* bits: data 1, map 2 */
+
+static int
+note_sync (int fd)
+{
+  synced |= hook_is (fd, "data") ? 1 : hook_is (fd, "map") ? 2 : 0;
+  return 0;
+}
+
+static void
+kept_of_a_dead_process_is_synced_before_it_is_used (void **state)
+{
+  struct env e;
+
+  (void) state;
+  env_init (&e, ESP_OVERLAY_KEEP, SIZE);
+  die_with_an_overlay (&e);
+  hook_fdatasync = note_sync;
+  env_open (&e);
+  assert_int_equal (synced, 3);
+  assert_bytes (&e, 0, 1, 'x');
+  env_close (&e);
+  synced = 0;
+  env_open (&e);                /* was closed cleanly */
+  hook_fdatasync = NULL;
+  assert_int_equal (synced, 0);
+  env_end (&e);
+}
+
 /* --- modes ---------------------------------------------------------------- */
 
 static void
@@ -603,6 +633,7 @@ main (void)
     cmocka_unit_test (grace_of_zero_removes_at_the_close),
     cmocka_unit_test (discard_of_a_dead_process_has_its_grace_from_the_start),
     cmocka_unit_test (discard_of_another_boot_is_removed),
+    cmocka_unit_test (kept_of_a_dead_process_is_synced_before_it_is_used),
     cmocka_unit_test (kept_stays_kept_under_discard),
     cmocka_unit_test (discard_becomes_kept_under_keep),
     cmocka_unit_test (overlay_remembers_its_tip),
