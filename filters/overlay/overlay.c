@@ -27,23 +27,11 @@
 #include <nbdkit-filter.h>
 
 #include "client.h"
+#include "params.h"
 #include "overlay/overlay.h"
-#include "store/store.h"
 #include "util/cleanup.h"
-#include "util/file.h"
 #include "util/host.h"
 #include "util/stack.h"
-
-/* Parameters; not changed once the server runs. */
-static struct esp_overlay_params params = {
-  .mode = ESP_OVERLAY_KEEP,
-  .min_free = UINT64_C (256) << 20,
-  .grace = 30,
-};
-static enum client_from client_from = CLIENT_CONNECTION;
-static char *dir_given;         /* overlay-dir=, absolute */
-static char *dir;               /* where overlays are; NULL: memory */
-static bool private_only;       /* DIR is for files without a name */
 
 /* From after_fork to cleanup. */
 static struct esp_overlay_place *place;
@@ -63,156 +51,10 @@ overlay_load (void)
 static void
 overlay_unload (void)
 {
-  free (dir_given);
-  free (dir);
+  params_free ();
 }
 
-/* --- parameters ---------------------------------------------------------- */
-
-/* The place of VALUE among CHOICES, "WHAT=a|b|c" on an error. */
-static int
-parse_choice (const char *what, const char *value,
-              const char *const *choices, int n)
-{
-  for (int i = 0; i < n; ++i)
-    if (strcmp (value, choices[i]) == 0)
-      return i;
-  nbdkit_error ("%s=%s: give %s, %s or %s", what, value,
-                choices[0], choices[1], choices[2]);
-  return -1;
-}
-
-static int
-config_mode (const char *value)
-{
-  static const char *const names[] = { "keep", "discard", "memory" };
-  int i = parse_choice ("overlay-mode", value, names, 3);
-
-  if (i >= 0)
-    params.mode = i;
-  return i < 0 ? -1 : 0;
-}
-
-static int
-config_client (const char *value)
-{
-  static const char *const names[] = { "connection", "peer", "export" };
-  int i = parse_choice ("overlay-client", value, names, 3);
-
-  if (i >= 0)
-    client_from = i;
-  return i < 0 ? -1 : 0;
-}
-
-static int
-config_quota (const char *value)
-{
-  uint64_t quota;
-
-  if (esp_size_parse (value, "overlay-quota", &quota) == -1)
-    return -1;
-  if (quota > 0 && quota < ESP_BLOCK_SIZE) {
-    nbdkit_error ("overlay-quota=%s: give at least one block of 4K, or 0 "
-                  "for no limit", value);
-    return -1;
-  }
-  params.quota = quota;
-  return 0;
-}
-
-static int
-config_dir (const char *value)
-{
-  free (dir_given);
-  dir_given = nbdkit_realpath (value);
-  return dir_given ? 0 : -1;
-}
-
-/* store= is everybody's; below, only the venue plugin takes it. */
-static int
-config_store (nbdkit_next_config *next, nbdkit_backend *nxdata,
-              const char *value)
-{
-  if (esp_stack_set_store (value) == -1)
-    return -1;
-  return esp_stack_has (ESP_MODULE_VENUE) ? next (nxdata, "store", value) : 0;
-}
-
-static int
-overlay_config (nbdkit_next_config *next, nbdkit_backend *nxdata,
-                const char *key, const char *value)
-{
-  if (strcmp (key, "overlay-mode") == 0)
-    return config_mode (value);
-  if (strcmp (key, "overlay-client") == 0)
-    return config_client (value);
-  if (strcmp (key, "overlay-quota") == 0)
-    return config_quota (value);
-  if (strcmp (key, "overlay-min-free") == 0)
-    return esp_size_parse (value, "overlay-min-free", &params.min_free);
-  if (strcmp (key, "overlay-grace") == 0)
-    return nbdkit_parse_unsigned ("overlay-grace", value, &params.grace);
-  if (strcmp (key, "overlay-dir") == 0)
-    return config_dir (value);
-  if (strcmp (key, "store") == 0)
-    return config_store (next, nxdata, value);
-  return next (nxdata, key, value);
-}
-
-#define overlay_config_help                                               \
-  "overlay-mode=keep|discard|memory\n"                                    \
-  "                       What becomes of what a client wrote (default:\n" \
-  "                       keep).\n"                                       \
-  "overlay-client=connection|peer|export\n"                               \
-  "                       Who a client is that asks for an export without\n" \
-  "                       @CLIENT (default: connection).\n"               \
-  "overlay-quota=<SIZE>   What a client may keep (default: no limit).\n"  \
-  "overlay-min-free=<SIZE>\n"                                             \
-  "                       What stays free of the file system (default:\n" \
-  "                       256M).\n"                                       \
-  "overlay-grace=<SECONDS>\n"                                             \
-  "                       How long discard waits for the client to come\n" \
-  "                       back (default: 30).\n"                          \
-  "overlay-dir=<DIR>      Where overlays are (default: in the store).\n"  \
-  "store=<DIR>            The store."
-
-/* Where overlays are kept: overlay-dir, else the store's, else no place for
- * named ones.
- */
-static int
-choose_dir (void)
-{
-  const char *store = esp_stack_get_store ();
-
-  if (dir_given) {
-    dir = strdup (dir_given);
-    return dir ? 0 : -1;
-  }
-  if (store || esp_stack_has (ESP_MODULE_VENUE)) {
-    CLEANUP_FREE char *path = esp_store_default_path (store);
-    dir = path ? esp_asprintf ("%s/overlays", path) : NULL;
-    return dir ? 0 : -1;
-  }
-  const char *tmp = getenv ("TMPDIR");
-  private_only = true;
-  dir = nbdkit_realpath (tmp ? tmp : "/var/tmp");
-  return dir ? 0 : -1;
-}
-
-static int
-overlay_config_complete (nbdkit_next_config_complete *next,
-                         nbdkit_backend *nxdata)
-{
-  if (params.mode != ESP_OVERLAY_MEMORY && choose_dir () == -1)
-    return -1;
-  if (private_only && client_from != CLIENT_CONNECTION) {
-    nbdkit_error ("overlay-client needs a directory that is there "
-                  "after a restart: give overlay-dir=DIR, or "
-                  "overlay-mode=memory");
-    return -1;
-  }
-  return next (nxdata);
-}
+/* --- start and end ------------------------------------------------------- */
 
 static int
 overlay_get_ready (int thread_model)
@@ -220,14 +62,14 @@ overlay_get_ready (int thread_model)
   struct stat st;
 
   (void) thread_model;
-  if (!dir)
+  if (!params_dir)
     return 0;
-  if (stat (dir, &st) == -1) {
-    nbdkit_error ("overlays: %s: %m", dir);
+  if (stat (params_dir, &st) == -1) {
+    nbdkit_error ("overlays: %s: %m", params_dir);
     return -1;
   }
   if (!S_ISDIR (st.st_mode)) {
-    nbdkit_error ("overlays: %s: is not a directory", dir);
+    nbdkit_error ("overlays: %s: is not a directory", params_dir);
     return -1;
   }
   return 0;
@@ -252,10 +94,10 @@ overlay_after_fork (nbdkit_backend *backend)
 {
   (void) backend;
   raise_open_files ();
-  place = esp_overlay_place_open (dir, &params);
+  place = esp_overlay_place_open (params_dir, &params);
   if (!place)
     return -1;
-  return private_only ? 0 : esp_overlay_place_start (place);
+  return params_private_only ? 0 : esp_overlay_place_start (place);
 }
 
 static void
@@ -289,7 +131,7 @@ ESP_DEFINE_CLEANUP (handle, struct handle *, handle_free)
 static int
 check_place (const struct client *c)
 {
-  if (c->is_private || !private_only)
+  if (c->is_private || !params_private_only)
     return 0;
   nbdkit_error ("@%s: clients with a name need a directory for their "
                 "overlays: start nbdkit with overlay-dir=DIR, or with "
@@ -354,7 +196,7 @@ overlay_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   h->has_overlay = !readonly;
   memset (slot, 0, sizeof *slot);
   if (client_parse (&h->client, exportname, esp_stack_has (ESP_MODULE_VENUE),
-                    client_from) == -1 ||
+                    params_client) == -1 ||
       check_place (&h->client) == -1 || pin_tip (h, slot) == -1)
     return NULL;
   /* Nobody ever writes below. */
@@ -653,9 +495,9 @@ static struct nbdkit_filter filter = {
   .description = "what each client writes stays its own",
   .load = overlay_load,
   .unload = overlay_unload,
-  .config = overlay_config,
-  .config_complete = overlay_config_complete,
-  .config_help = overlay_config_help,
+  .config = params_config,
+  .config_complete = params_config_complete,
+  .config_help = PARAMS_HELP,
   .get_ready = overlay_get_ready,
   .after_fork = overlay_after_fork,
   .cleanup = overlay_cleanup,
