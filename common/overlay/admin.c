@@ -133,6 +133,30 @@ look_at_data (int dir_fd, struct esp_overlay_info *info)
     info->used = (uint64_t) st.st_blocks * 512;
 }
 
+/* Are its map and data sound?  One that is held changes under us. */
+static void
+look_at_map (int dir_fd, struct esp_overlay_info *info)
+{
+  uint64_t want = (info->size + ESP_BLOCK_SIZE - 1) / ESP_BLOCK_SIZE
+    * ESP_BLOCK_SIZE;
+  char text[256] = "";
+  struct esp_catch outer;
+  struct stat st;
+
+  if (info->damage || info->held || !files_has (dir_fd, OVERLAY_MAP))
+    return;
+  outer = esp_catch_begin (text, sizeof text);
+  struct esp_map *map = esp_map_load (dir_fd, OVERLAY_MAP, info->size, false);
+  esp_catch_end (outer);
+  if (!map)
+    note_damage (info, text);
+  /* Until the first data is synced a power loss may take the length away. */
+  else if (fstatat (dir_fd, OVERLAY_DATA, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           (uint64_t) st.st_size < want && esp_map_count (map, ESP_DATA) > 0)
+    note_damage (info, "its data is cut short");
+  esp_map_free (map);
+}
+
 static int
 info_of (int dir_fd, const struct esp_overlay_id *id,
          struct esp_overlay_info *out)
@@ -162,7 +186,10 @@ esp_overlay_info (int overlays_fd, const struct esp_overlay_id *id,
     esp_error ("overlay %s/%s@%s: %m", id->venue, id->disk, id->client);
     return -1;
   }
-  return info_of (dir, id, out);
+  if (info_of (dir, id, out) == -1)
+    return -1;
+  look_at_map (dir, out);
+  return 0;
 }
 
 struct listing {

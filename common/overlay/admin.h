@@ -31,7 +31,8 @@ extern void esp_overlay_info_list_clear (struct esp_overlay_info_list *list);
   __attribute__ ((cleanup (esp_overlay_info_list_clear)))
 
 /* All overlays below overlays/ (descriptor OVERLAYS_FD), by name; of one
- * venue where VENUE is not NULL.
+ * venue where VENUE is not NULL.  esp_overlay_info also reads the map of
+ * one that nobody holds, for its damage.
  */
 extern int esp_overlay_list (int overlays_fd, const char *venue,
                              struct esp_overlay_info_list *out);

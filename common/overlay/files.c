@@ -83,9 +83,34 @@ files_load_doc (int dir_fd, struct overlay_doc *doc)
   json_decref (root);
   if (r == -1) {
     errno = EBADMSG;
-    esp_error ("overlay: a field of its document is wrong: "
-               "remove the overlay with `espalier overlay reset`");
+    esp_error ("a field of its document is wrong");
   }
+  return r;
+}
+
+int
+files_damaged (const struct esp_overlay_id *id, const char *what)
+{
+  errno = EBADMSG;
+  esp_error ("overlay %s/%s@%s: %s: look at it with `espalier overlay show`, "
+             "or begin anew with `espalier overlay reset`",
+             id->venue, id->disk, id->client, what);
+  return -1;
+}
+
+int
+files_load_doc_of (int dir_fd, const struct esp_overlay_id *id,
+                   struct overlay_doc *doc)
+{
+  char why[256] = "";
+  struct esp_catch outer = esp_catch_begin (why, sizeof why);
+  int r = files_load_doc (dir_fd, doc);
+
+  esp_catch_end (outer);
+  if (r == -1 && errno == EBADMSG)
+    return files_damaged (id, why);
+  if (r == -1 && errno != ENOENT)
+    esp_error ("overlay %s/%s@%s: %s", id->venue, id->disk, id->client, why);
   return r;
 }
 

@@ -173,6 +173,11 @@ struct overlay_doc {
 
 /* Load or save the document.  0, or -1 with errno; ENOENT is not reported. */
 extern int files_load_doc (int dir_fd, struct overlay_doc *doc);
+/* The same; errors say whose it is, and what to do. */
+extern int files_load_doc_of (int dir_fd, const struct esp_overlay_id *id,
+                              struct overlay_doc *doc);
+/* Report EBADMSG: WHAT of ID is wrong; -1. */
+extern int files_damaged (const struct esp_overlay_id *id, const char *what);
 extern int files_save_doc (int dir_fd, const struct overlay_doc *doc);
 /* This boot's id. */
 extern void files_boot_id (char boot_id[40]);

@@ -184,16 +184,6 @@ overlay_setup (struct esp_overlay *o, int *err)
 /* --- opening a named overlay -------------------------------------------- */
 
 static int
-damaged (const struct esp_overlay *o, const char *what)
-{
-  errno = EBADMSG;
-  esp_error ("overlay %s/%s@%s: %s: look at it with `espalier overlay show`, "
-             "or begin anew with `espalier overlay reset`",
-             o->venue, o->disk, o->client, what);
-  return -1;
-}
-
-static int
 begin_anew (struct esp_overlay *o)
 {
   struct overlay_doc doc = { .mode = o->mode, .tip = o->tip,
@@ -208,11 +198,35 @@ begin_anew (struct esp_overlay *o)
 }
 
 static int
+damaged (const struct esp_overlay *o, const char *what)
+{
+  const struct esp_overlay_id id = { o->venue, o->disk, o->client };
+
+  return files_damaged (&id, what);
+}
+
+/* Its map; the error says whose it is. */
+static struct esp_map *
+load_map (const struct esp_overlay *o)
+{
+  char why[256] = "";
+  struct esp_catch outer = esp_catch_begin (why, sizeof why);
+  struct esp_map *map = esp_map_load (o->dir_fd, OVERLAY_MAP, o->size, true);
+
+  esp_catch_end (outer);
+  if (!map && errno == EBADMSG)
+    damaged (o, why);
+  else if (!map)
+    esp_error ("overlay %s/%s@%s: %s", o->venue, o->disk, o->client, why);
+  return map;
+}
+
+static int
 load_files (struct esp_overlay *o)
 {
   struct stat st;
 
-  o->map = esp_map_load (o->dir_fd, OVERLAY_MAP, o->size, true);
+  o->map = load_map (o);
   if (!o->map)
     return -1;
   uint64_t used = esp_map_count (o->map, ESP_DATA);
@@ -294,10 +308,11 @@ go_on (struct esp_overlay *o, struct overlay_doc *doc)
 static int
 open_locked (struct esp_overlay *o)
 {
+  const struct esp_overlay_id id = { o->venue, o->disk, o->client };
   struct overlay_doc doc;
   int64_t deadline;
 
-  if (files_load_doc (o->dir_fd, &doc) == -1) {
+  if (files_load_doc_of (o->dir_fd, &id, &doc) == -1) {
     if (errno != ENOENT)
       return -1;
     if (files_has (o->dir_fd, OVERLAY_MAP))
@@ -470,7 +485,7 @@ peek_files (struct esp_overlay_place *p, const struct esp_overlay_id *id,
     esp_error ("overlay %s/%s@%s: %m", id->venue, id->disk, id->client);
     return -1;
   }
-  if (files_load_doc (dir, &doc) == -1)
+  if (files_load_doc_of (dir, id, &doc) == -1)
     return errno == ENOENT ? 0 : -1;
   enum fate fate = files_fate (dir, lock, &doc, time (NULL),
                                p->params.grace, &deadline);

@@ -35,26 +35,6 @@ find_overlay (struct check *k, const struct esp_overlay_info *o, int *parent,
   return *parent == -1 ? -1 : 0;
 }
 
-/* Is its map sound?  One that is held changes under us. */
-static void
-look_at_map (struct check *k, const struct esp_overlay_info *o,
-             char problem[TEXT_MAX])
-{
-  CLEANUP_CLOSE int parent = -1;
-  CLEANUP_FREE char *name = NULL;
-  CLEANUP_MAP struct esp_map *map = NULL;
-  struct esp_catch outer;
-
-  if (find_overlay (k, o, &parent, &name) == -1)
-    return;
-  CLEANUP_CLOSE int dir = esp_open_dir (parent, name);
-  if (dir == -1 || faccessat (dir, ESP_RP_MAP, F_OK, AT_SYMLINK_NOFOLLOW) == -1)
-    return;                     /* nothing was written yet */
-  outer = esp_catch_begin (problem, TEXT_MAX);
-  map = esp_map_load (dir, ESP_RP_MAP, o->size, false);
-  esp_catch_end (outer);
-}
-
 /* What is wrong with O, "" if nothing is. */
 static void
 examine_overlay (struct check *k, const struct esp_overlay_info *o,
@@ -69,13 +49,13 @@ examine_overlay (struct check *k, const struct esp_overlay_info *o,
     snprintf (problem, TEXT_MAX,
               "the restore point %s that it is over is missing or damaged",
               esp_uuid_text (&o->tip, u));
-  else
-    look_at_map (k, o, problem);
 }
 
-/* Look again, now: an overlay that is just being made is no damage. */
+/* Look at one, now: an overlay that was just being made when it was listed,
+ * or is open, is no damage.
+ */
 static bool
-still_bad (struct check *k, const struct esp_overlay_info *o,
+is_bad (struct check *k, const struct esp_overlay_info *o,
            char problem[TEXT_MAX])
 {
   CLEANUP_OVERLAY_INFO struct esp_overlay_info now = { 0 };
@@ -128,8 +108,7 @@ judge_overlay (struct check *k, const struct esp_overlay_info *o)
 
   if (o->held)
     return;                     /* whoever has it open has checked it */
-  examine_overlay (k, o, problem);
-  if (!problem[0] || !still_bad (k, o, problem))
+  if (!is_bad (k, o, problem))
     return;
   snprintf (object, sizeof object, "overlay %.128s/%.10s@%.255s", o->venue,
             o->disk, o->client);

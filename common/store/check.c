@@ -113,6 +113,21 @@ both_passes (struct check *k)
   return tx ? esp_catalog_commit (ESP_STEAL (tx)) : 0;
 }
 
+/* --- the store's document ------------------------------------------------ */
+
+static int
+check_document (struct check *k)
+{
+  bool bad = k->store->document_bad;
+
+  if (bad && k->repair && store_mend_document (k->store) == -1)
+    return -1;
+  if (bad)
+    check_tell (k, ESP_DAMAGE, k->repair, "the store's file espalier",
+                "is missing or damaged", "written anew");
+  return 0;
+}
+
 /* --- the catalog itself -------------------------------------------------- */
 
 static int
@@ -181,7 +196,8 @@ esp_store_check (struct esp_store *store, bool repair, esp_finding_fn fn,
                " repaired", store->path);
     return -1;
   }
-  if (check_catalog (&k) == -1 || both_passes (&k) == -1)
+  if (check_document (&k) == -1 || check_catalog (&k) == -1 ||
+      both_passes (&k) == -1)
     return -1;
   if (unmended)
     *unmended = k.unmended;

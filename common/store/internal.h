@@ -26,6 +26,7 @@ struct esp_store {
   int lock_fd;
   int dirs[STORE_DIRS];
   bool readonly;
+  bool document_bad;            /* damaged or missing: opened as damaged */
   struct esp_catalog *catalog;  /* NULL: opened as damaged */
 
   /* Below: protected by the registry's lock (store.c). */
@@ -34,6 +35,20 @@ struct esp_store {
   ino_t ino;
   unsigned refs;
 };
+
+/* The document that makes a directory a store; FD is the store's. */
+#define STORE_DOCUMENT "espalier"
+extern int store_write_document (int fd);
+/* Is it there, sound, and of a version that we know?  One that is damaged,
+ * or is missing where everything else is there, is for check to find, for
+ * which alone DAMAGED is set.
+ */
+extern int store_check_document (struct esp_store *store, bool damaged);
+extern int store_lock_document (struct esp_store *store);
+/* Write the store's document anew if it was found bad; else nothing.  EBUSY:
+ * somebody has the store open.
+ */
+extern int store_mend_document (struct esp_store *store);
 
 /* Open the catalog of a store that was opened as damaged. */
 extern int store_open_catalog (struct esp_store *store);

@@ -293,7 +293,9 @@ esp_store_rebuild (const char *path, esp_finding_fn fn, void *arg,
 
   if (!store)
     return -1;
-  r = rebuild_catalog (store, fn, arg, rps, venues);
+  r = store_mend_document (store);
+  if (r == 0)
+    r = rebuild_catalog (store, fn, arg, rps, venues);
   saved = errno;
   esp_store_close (store);
   errno = saved;

@@ -28,16 +28,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "store/internal.h"
-#include "util/doc.h"
 #include "util/file.h"
 #include "util/host.h"
 #include "util/lock.h"
-
-#define DOCUMENT "espalier"
 
 const char *const store_dir_names[STORE_DIRS] = {
   [STORE_RPS] = "restore-points",
@@ -140,7 +136,7 @@ check_vacant (int fd, const char *path)
   struct stat st;
   int r;
 
-  if (fstatat (fd, DOCUMENT, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+  if (fstatat (fd, STORE_DOCUMENT, &st, AT_SYMLINK_NOFOLLOW) == 0) {
     errno = EEXIST;
     esp_error ("%s is a store already", path);
     return -1;
@@ -153,19 +149,9 @@ check_vacant (int fd, const char *path)
   return r == 0 ? 0 : -1;
 }
 
-static json_t *
-new_document (void)
-{
-  return json_pack ("{s:I, s:s}", "created", (json_int_t) time (NULL),
-                    "created_by", esp_version ());
-}
-
 static int
 make_contents (int fd, const char *path)
 {
-  json_t *doc;
-  int r;
-
   for (int i = 0; i < STORE_DIRS; ++i)
     if (mkdirat (fd, store_dir_names[i], dir_modes[i]) == -1) {
       esp_error ("mkdir: %s/%s: %m", path, store_dir_names[i]);
@@ -175,14 +161,7 @@ make_contents (int fd, const char *path)
   if (!catalog)
     return -1;
   esp_catalog_close (catalog);
-  if (!(doc = new_document ())) {
-    errno = ENOMEM;
-    esp_error ("json_pack: %m");
-    return -1;
-  }
-  r = esp_doc_save (fd, DOCUMENT, ESP_STORE_KIND, ESP_STORE_VERSION, doc, 0644);
-  json_decref (doc);
-  return r;
+  return store_write_document (fd);
 }
 
 /* Take away what an init that failed has made in an empty directory. */
@@ -296,22 +275,6 @@ open_top (struct esp_store *store)
   return 0;
 }
 
-/* The document says that it is a store, and of a version that we know. */
-static int
-check_document (struct esp_store *store)
-{
-  json_t *doc = esp_doc_load (store->fd, DOCUMENT, ESP_STORE_KIND,
-                              ESP_STORE_VERSION);
-
-  if (!doc && errno == ENOENT)
-    esp_error ("%s is not a store: make one with 'espalier --store %s init'",
-               store->path, store->path);
-  if (!doc)
-    return -1;
-  json_decref (doc);
-  return 0;
-}
-
 static int
 open_dirs (struct esp_store *store)
 {
@@ -329,37 +292,16 @@ open_dirs (struct esp_store *store)
   return 0;
 }
 
-static int
-lock_document (struct esp_store *store)
-{
-  store->lock_fd = openat (store->fd, DOCUMENT,
-                           O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-  if (store->lock_fd == -1) {
-    esp_error ("open: %s/%s: %m", store->path, DOCUMENT);
-    return -1;
-  }
-  if (esp_lock (store->lock_fd, false) == 0)
-    return 0;
-  if (errno == EWOULDBLOCK) {
-    errno = EBUSY;
-    esp_error ("%s: 'espalier store rebuild' is running: try again when it"
-               " is done", store->path);
-  }
-  else
-    esp_error ("flock: %s/%s: %m", store->path, DOCUMENT);
-  return -1;
-}
-
 /* All but the catalog. */
 static struct esp_store *
-open_files (const char *path)
+open_files (const char *path, bool damaged)
 {
   struct esp_store *store = store_new (path);
 
   if (!store)
     return NULL;
-  if (open_top (store) == -1 || check_document (store) == -1 ||
-      open_dirs (store) == -1 || lock_document (store) == -1) {
+  if (open_top (store) == -1 || store_check_document (store, damaged) == -1 ||
+      open_dirs (store) == -1 || store_lock_document (store) == -1) {
     store_free (store);
     return NULL;
   }
@@ -404,7 +346,7 @@ esp_store_open (const char *path)
   struct esp_store *store = registered_locked (path);
 
   if (!store) {
-    if (!(store = open_files (path)))
+    if (!(store = open_files (path, false)))
       return NULL;
     if (store_open_catalog (store) == -1) {
       store_free (store);
@@ -420,7 +362,7 @@ esp_store_open (const char *path)
 struct esp_store *
 esp_store_open_damaged (const char *path)
 {
-  struct esp_store *store = open_files (path);
+  struct esp_store *store = open_files (path, true);
 
   if (store)
     store->refs = 1;
