@@ -80,7 +80,8 @@ twin_of_row ()
 
 @test "cli: init makes a store, and only once" {
     run espalier init
-    [ "$status" -eq 0 ] && [[ "$output" == *"made the store $STORE"* ]]
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"made the store $STORE"* ]]
     [ -e "$STORE/catalog.db" ]
     fails 1 espalier init
     mkdir full; touch full/file
@@ -266,7 +267,8 @@ twin_of_row ()
     [ "$status" -eq 1 ]
     grep -q '^espalier: .*interrupted' err
     [ -z "$(espalier rp list --names)" ]
-    [ -z "$(ls -A "$STORE/tmp")" ] && [ -z "$(ls -A "$STORE/restore-points")" ]
+    [ -z "$(ls -A "$STORE/tmp")" ]
+    [ -z "$(ls -A "$STORE/restore-points")" ]
     # killed: invisible, and gc removes what it left
     espalier root add large large.img 2>err 3>&- &
     pid=$!
@@ -354,7 +356,7 @@ PY
     espalier rp show b >show
     grep -q '^Inherited: *env linux 6.1, from base$' show
     grep -q '^Resources: *app editor 2$' show
-    ! grep -q 'editor 1' show
+    not grep -q 'editor 1' show
     espalier rp show a --json | jq -e '
         .chain == ["base", "a"] and .children == ["b"] and .open_by == [] and
         .starts.restore_points == ["a", "b"] and .starts.venues == ["cafe"] and
@@ -370,7 +372,8 @@ PY
     fails 1 espalier rp rename alpha base
     espalier --quiet rp note alpha $'two\nlines \e[31m'
     [ "$(espalier rp show alpha --json | jq .note)" = '"two\nlines \u001b[31m"' ]
-    ! espalier rp show alpha | grep -q $'\e'
+    espalier rp show alpha >show
+    not grep -q $'\e' show
     espalier --quiet rp note alpha ""
     [ "$(espalier rp show alpha --json | jq -r .note)" = "" ]
     same b b.img
@@ -480,16 +483,18 @@ PY
     small_tree
     serve --mode memory
     nbdinfo --list --json "$(uri "")" | jq -e '[.exports[]."export-name"] | sort == ["cafe", "office", "office/1"]'
-    nbdcopy "$(uri cafe)" out.raw && cmp out.raw b.img
-    nbdcopy "$(uri rp:a)" out.raw && cmp out.raw a.img
+    nbdcopy "$(uri cafe)" out.raw
+    cmp out.raw b.img
+    nbdcopy "$(uri rp:a)" out.raw
+    cmp out.raw a.img
     espalier rp show b --json >show
     stop_nbdkit
     grep -q '^/.*nbdkit -f .*store=' serve.log
     rm serve.pid
     serve --start a --mode memory
     nbdinfo --list --json "$(uri "")" | jq -e '[.exports[]."export-name"] == ["cafe"]'
-    ! nbdinfo --size "$(uri office)"
-    ! nbdinfo --size "$(uri rp:base)"
+    not nbdinfo --size "$(uri office)"
+    not nbdinfo --size "$(uri rp:base)"
 }
 
 @test "cli: overlays are listed, kept as restore points, reset and deleted" {
@@ -588,7 +593,7 @@ PY
     small_tree
     psktool -u seat -p keys.psk >/dev/null 2>&1
     serve --tls-psk "$D/keys.psk" --mode memory
-    ! nbdinfo --size "$(uri cafe)"
+    not nbdinfo --size "$(uri cafe)"
     [ "$(nbdinfo --size "nbds+unix://seat@/cafe?socket=$SOCK&tls-psk-file=$D/keys.psk")" -eq 2097152 ]
 }
 

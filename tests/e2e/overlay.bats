@@ -249,7 +249,8 @@ for n in names:
     try: g = connect(n)
     except nbd.Error: continue
     g.pwrite(b"evil", 0); g.flush(); g.shutdown()'
-    [ ! -e "$D/../y" ] && [ ! -e /tmp/y ]
+    [ ! -e "$D/../y" ]
+    [ ! -e /tmp/y ]
     # everything is three levels below ov/, and nothing else was made
     [ -z "$(find ov -mindepth 1 -maxdepth 3 ! -type d)" ]
     [ "$(find . -name data | grep -cv '^./ov/[^/]*/0/[^/]*/data$')" -eq 0 ]
@@ -307,7 +308,7 @@ print(len(seen) > 0)'
     cmp other.img back.img
     qemu-io -f raw -c 'write -P 7 1000 5000' -c 'write -z 4000 100' -c 'discard 8192 8192' -c flush "$(uri @q)"
     qemu-io -f raw -c 'read -P 7 1000 3000' -c 'read -P 0 4000 100' -c 'read -P 7 4100 1900' -c 'read -P 0 8192 8192' "$(uri @q)" >out
-    ! grep -q 'verification failed' out
+    not grep -q 'verification failed' out
 }
 
 @test "fio verifies what it wrote" {
@@ -317,7 +318,7 @@ print(len(seen) > 0)'
     serve a file disk.img
     fio --name=v --ioengine=nbd --uri="$(uri @a)" --rw=randrw --bsrange=512-64k --blockalign=512 --size=32M \
         --iodepth=16 --verify=crc32c --verify_fatal=1 --fsync=64 --io_size=24M >fio.log || { cat fio.log; false; }
-    ! grep -q 'verify:' fio.log
+    not grep -q 'verify:' fio.log
 }
 
 @test "wrong parameters are refused with what to type" {

@@ -261,7 +261,7 @@ PY
     same v1.raw cafe
     # Our messages show odd bytes escaped (nbdkit's debug messages do not).
     grep 'error: .*venue' venue.log >errors
-    ! grep -q $'\x1b' errors
+    not grep -q $'\x1b' errors
 }
 
 @test "venue: ten thousand venues are listed" {
@@ -657,6 +657,6 @@ PY
     cafe; serve
     same v2.raw rp:v2
     stop_nbdkit
-    ! alive 2>/dev/null
+    not alive 2>/dev/null
     espalier rp delete v2
 }

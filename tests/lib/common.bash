@@ -40,6 +40,12 @@ need ()
     for p in "$@"; do command -v "$p" >/dev/null || skip "$p is not installed"; done
 }
 
+# not COMMAND...: that it fails.  ("! COMMAND" alone never fails a test.)
+not ()
+{
+    ! "$@"
+}
+
 # start_nbdkit SOCKET-NAME ARGUMENTS...: nbdkit on the socket $D/NAME; its
 # pid in $NBDKIT_PID, its URI prefix in $URI (append the export's name).
 # Waits until it listens.
