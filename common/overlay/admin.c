@@ -91,7 +91,9 @@ look_at_doc (int dir_fd, struct esp_overlay_info *info)
   int r = files_load_doc (dir_fd, &doc);
   esp_catch_errors (NULL, 0);
   if (r == -1) {
-    note_damage (info, errno == ENOENT ? "its document is missing" : cause);
+    info->empty = errno == ENOENT && !files_has (dir_fd, OVERLAY_MAP);
+    if (!info->empty)
+      note_damage (info, errno == ENOENT ? "its document is missing" : cause);
     return;
   }
   info->mode = doc.mode;
@@ -290,10 +292,14 @@ esp_overlay_expire (int overlays_fd, const struct esp_overlay_id *id,
     return errno == EBUSY || errno == ENOENT ? 0 : -1;
   CLEANUP_CLOSE int dir = l.dir_fd;
   CLEANUP_CLOSE int lock = l.lock_fd;
-  if (files_load_doc (dir, &doc) == -1)
-    return errno == ENOENT ? 0 : -1;
-  if (files_fate (dir, lock, &doc, (int64_t) time (NULL), grace,
-                  &deadline) != FATE_OVER)
+  if (files_load_doc (dir, &doc) == -1) {
+    if (errno != ENOENT)
+      return -1;
+    if (files_has (dir, OVERLAY_MAP))
+      return 0;                 /* damage is for the operator to see */
+  }
+  else if (files_fate (dir, lock, &doc, (int64_t) time (NULL), grace,
+                       &deadline) != FATE_OVER)
     return 0;
   return !dry_run && files_remove (overlays_fd, id, dir) == -1 ? -1 : 1;
 }
@@ -315,6 +321,14 @@ sync_files (int dir_fd)
   return 0;
 }
 
+static void
+nothing_written (const struct esp_overlay_id *id)
+{
+  errno = ENODATA;
+  esp_error ("overlay %s/%s@%s: nothing was written to it",
+             id->venue, id->disk, id->client);
+}
+
 static struct esp_map *
 take_locked (const struct esp_overlay_id *id, const struct files_lock *l,
              struct overlay_doc *doc)
@@ -322,18 +336,18 @@ take_locked (const struct esp_overlay_id *id, const struct files_lock *l,
   int64_t deadline;
 
   if (files_load_doc (l->dir_fd, doc) == -1) {
-    if (errno == ENOENT)
+    if (errno == ENOENT && files_has (l->dir_fd, OVERLAY_MAP))
       esp_error ("overlay %s/%s@%s: its document is missing",
                  id->venue, id->disk, id->client);
+    else if (errno == ENOENT)
+      nothing_written (id);
     return NULL;
   }
   /* Grace 1: what the thread has not removed yet may still be taken, but
    * nothing of another boot.
    */
   if (files_fate (l->dir_fd, l->lock_fd, doc, 0, 1, &deadline) == FATE_OVER) {
-    errno = ENODATA;
-    esp_error ("overlay %s/%s@%s: nothing was written to it",
-               id->venue, id->disk, id->client);
+    nothing_written (id);
     return NULL;
   }
   if (sync_files (l->dir_fd) == -1)

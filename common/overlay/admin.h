@@ -18,6 +18,8 @@ struct esp_overlay_info {
   uint64_t used;                /* bytes on disk now, live */
   uint64_t quota;               /* as its holder said last; 0: none */
   uint64_t created, last_seen;  /* seconds since the epoch */
+  bool empty;                   /* nothing was written yet: mode, tip, size
+                                 * and created are not known */
   bool held;                    /* a process has it now: see holder */
   struct esp_holder holder;
   char *damage;                 /* NULL, or what is wrong with its files */

@@ -288,14 +288,15 @@ files_empty (int dir_fd)
   if (unlink_if_there (dir_fd, OVERLAY_MAP) == -1 ||
       unlink_if_there (dir_fd, OVERLAY_MAP ".new") == -1)
     return -1;
-  return unlink_if_there (dir_fd, OVERLAY_DATA);
+  if (unlink_if_there (dir_fd, OVERLAY_DATA) == -1)
+    return -1;
+  return unlink_if_there (dir_fd, ESP_OVERLAY_DOC);
 }
 
 int
 files_remove (int place_fd, const struct esp_overlay_id *id, int dir_fd)
 {
-  if (files_empty (dir_fd) == -1 ||
-      unlink_if_there (dir_fd, ESP_OVERLAY_DOC) == -1)
+  if (files_empty (dir_fd) == -1)
     return -1;
 
   CLEANUP_CLOSE int venue = esp_open_dir (place_fd, id->venue);

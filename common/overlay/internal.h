@@ -194,7 +194,7 @@ extern int files_lock (int place_fd, const struct esp_overlay_id *id,
 extern bool files_is_held (int lock_fd);
 /* Has NAME? */
 extern bool files_has (int dir_fd, const char *name);
-/* Remove data and map: the locked overlay has nothing any more. */
+/* Remove data, map and document: the locked overlay has nothing any more. */
 extern int files_empty (int dir_fd);
 /* Remove ID's directory, which is locked by the caller, and parents that
  * are empty then.  Reports one error.

@@ -149,6 +149,16 @@ open_data (struct esp_overlay *o)
 }
 
 static int
+save_doc (struct esp_overlay *o)
+{
+  struct overlay_doc doc = { .mode = o->mode, .tip = o->tip,
+                             .size = o->size, .created = o->created };
+
+  strcpy (doc.boot_id, o->place->boot_id);
+  return files_save_doc (o->dir_fd, &doc);
+}
+
+static int
 setup_locked (struct esp_overlay *o)
 {
   CLEANUP_CLOSE int fd = open_data (o);
@@ -158,7 +168,9 @@ setup_locked (struct esp_overlay *o)
                o->client ? o->client : "(private)", data_size (o));
     return -1;
   }
-  if (o->named && esp_map_create (o->map, o->dir_fd, OVERLAY_MAP) == -1)
+  /* The document first: who has a map, has one. */
+  if (o->named && (save_doc (o) == -1 ||
+                   esp_map_create (o->map, o->dir_fd, OVERLAY_MAP) == -1))
     return -1;
   o->data_fd = esp_steal_fd (&fd);
   overlay_map_data (o);
@@ -183,16 +195,15 @@ overlay_setup (struct esp_overlay *o, int *err)
 
 /* --- opening a named overlay -------------------------------------------- */
 
+/* Nothing is written before the first write: a client that only looks (a
+ * list of exports opens all of them) costs no sync.
+ */
 static int
 begin_anew (struct esp_overlay *o)
 {
-  struct overlay_doc doc = { .mode = o->mode, .tip = o->tip,
-                             .size = o->size, .created = time (NULL) };
-
-  strcpy (doc.boot_id, o->place->boot_id);
-  if (files_empty (o->dir_fd) == -1 ||
-      files_save_doc (o->dir_fd, &doc) == -1)
+  if (files_empty (o->dir_fd) == -1)
     return -1;
+  o->created = time (NULL);
   o->map = esp_map_new (o->size);
   return o->map ? 0 : -1;
 }

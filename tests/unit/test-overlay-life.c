@@ -90,7 +90,8 @@ nothing_written_leaves_nothing (void **state)
   (void) state;
   env_init (&e, ESP_OVERLAY_KEEP, SIZE);
   env_open (&e);
-  assert_true (is_there (&e, "cafe/0/seat-7/overlay"));
+  assert_true (is_there (&e, "cafe/0/seat-7/lock"));
+  assert_false (is_there (&e, "cafe/0/seat-7/overlay"));
   assert_below (&e, 0, SIZE);
   OK (FLUSH (&e));
   env_close (&e);

@@ -153,16 +153,19 @@ json_overlay (const struct esp_overlay_info *info, const struct rp_index *rps)
   json_object_set_new (o, "venue", text (info->venue));
   json_object_set_new (o, "disk", text (info->disk));
   json_object_set_new (o, "client", text (info->client));
-  json_object_set_new (o, "mode", json_string (overlay_mode_name (info->mode)));
+  json_object_set_new (o, "mode", info->empty ? json_null ()
+                       : json_string (overlay_mode_name (info->mode)));
   json_object_set_new (o, "tip", json_uuid (&info->tip));
   json_object_set_new (o, "tip_name", name_of (rps, &info->tip));
   json_object_set_new (o, "venue_moved_to", stale ? json_uuid (&now)
                                                   : json_null ());
-  json_object_set_new (o, "size", number (info->size));
+  json_object_set_new (o, "size", info->empty ? json_null ()
+                                              : number (info->size));
   json_object_set_new (o, "used", number (info->used));
   json_object_set_new (o, "quota", info->quota ? number (info->quota)
                                                : json_null ());
-  json_object_set_new (o, "created", number (info->created));
+  json_object_set_new (o, "created", info->empty ? json_null ()
+                                                 : number (info->created));
   json_object_set_new (o, "last_seen", number (info->last_seen));
   json_object_set_new (o, "holder", holder (info));
   json_object_set_new (o, "damage", info->damage ? text (info->damage)

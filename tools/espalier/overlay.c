@@ -54,6 +54,8 @@ remark (const struct esp_overlay_info *o, const struct rp_index *rps)
 
   if (o->damage)
     return xasprintf ("damaged: %s", o->damage);
+  if (o->empty)
+    return xstrdup ("nothing written yet");
   if (overlay_is_stale (o, &now))
     return xasprintf ("old: the venue has %s now", rp_index_name (rps, &now, buf));
   return xstrdup ("");
@@ -70,7 +72,7 @@ overlay_row (struct table *t, const struct esp_overlay_info *o,
 
   table_row (t);
   table_cell (t, name);
-  table_cell (t, overlay_mode_name (o->mode));
+  table_cell (t, o->empty ? "-" : overlay_mode_name (o->mode));
   table_size (t, o->used);
   if (o->quota)
     table_size (t, o->quota);
@@ -212,16 +214,19 @@ show_overlay (const struct esp_overlay_info *o, const struct rp_index *rps)
   char buf[ESP_UUID_TEXT], text[128];
 
   field_text ("Overlay:", name);
-  field ("Mode:", "%s", overlay_mode_name (o->mode));
-  field ("Restore point:", "%s", esp_uuid_is_null (&o->tip) ? "unknown"
-         : rp_index_name (rps, &o->tip, buf));
-  field_size ("Size:", o->size);
+  if (!o->empty) {
+    field ("Mode:", "%s", overlay_mode_name (o->mode));
+    field ("Restore point:", "%s", esp_uuid_is_null (&o->tip) ? "unknown"
+           : rp_index_name (rps, &o->tip, buf));
+    field_size ("Size:", o->size);
+  }
   field_size ("Used:", o->used);
   if (o->quota)
     field_size ("Quota:", o->quota);
   else
     field ("Quota:", "none");
-  field_time ("Created:", o->created);
+  if (!o->empty)
+    field_time ("Created:", o->created);
   field_time ("Last seen:", o->last_seen);
   if (o->held)
     field_text ("Held by:", esp_holder_describe (&o->holder, text, sizeof text));
