@@ -132,6 +132,13 @@ extern int esp_catalog_rp_find (struct esp_catalog *catalog, const char *ref,
 /* ENOENT is not reported. */
 extern int esp_catalog_rp_get (struct esp_catalog *catalog,
                                const esp_uuid *uuid, struct esp_rp *out);
+/* Only name and date: quick at any depth, for each client's connect.
+ * ENOENT is not reported.
+ */
+extern int esp_catalog_rp_name (struct esp_catalog *catalog,
+                                const esp_uuid *uuid,
+                                char name[ESP_NAME_MAX + 1],
+                                uint64_t *created);
 /* All (START NULL), or START and what descends from it (ENOENT, reported,
  * where it is not there); each right before what descends from it, brothers
  * by date and name.

@@ -258,6 +258,27 @@ esp_catalog_rp_get (struct esp_catalog *c, const esp_uuid *uuid,
 }
 
 int
+esp_catalog_rp_name (struct esp_catalog *c, const esp_uuid *uuid,
+                     char name[ESP_NAME_MAX + 1], uint64_t *created)
+{
+  CATALOG_LOCK_SCOPE (c);
+  CLEANUP_RESET sqlite3_stmt *s =
+    catalog_bind_locked (c, SQL_RP_NAME, "b", uuid);
+  int r;
+
+  if (!s || (r = catalog_step_locked (c, s)) == -1)
+    return -1;
+  if (r == 0) {
+    errno = ENOENT;
+    return -1;
+  }
+  snprintf (name, ESP_NAME_MAX + 1, "%s",
+            (const char *) sqlite3_column_text (s, 0));
+  *created = (uint64_t) sqlite3_column_int64 (s, 1);
+  return 0;
+}
+
+int
 esp_catalog_rp_list (struct esp_catalog *c, const esp_uuid *start,
                      struct esp_rp_list *out)
 {

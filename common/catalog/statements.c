@@ -68,6 +68,7 @@ const char *const catalog_sql_text[SQL_MAX] = {
     " ORDER BY uuid LIMIT ?3",
   [SQL_RP_GET] =
     "SELECT " RP_COLUMNS ("") ", " DEPTH " FROM rp WHERE uuid = ?1",
+  [SQL_RP_NAME] = "SELECT name, created FROM rp WHERE uuid = ?1",
   [SQL_RP_LIST] = TREE ("parent IS NULL", "1") TREE_ROWS,
   [SQL_RP_SUBTREE] = TREE ("uuid = ?1", DEPTH) TREE_ROWS,
   [SQL_RP_CHILDREN] =

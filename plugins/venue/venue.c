@@ -327,13 +327,9 @@ static void
 name_tip (struct handle *h)
 {
   const esp_uuid *tip = esp_image_uuid (h->image);
-  CLEANUP_RP struct esp_rp rp = { 0 };
 
-  if (esp_catalog_rp_get (esp_store_catalog (store), tip, &rp) == 0) {
-    memcpy (h->tip_name, rp.name, sizeof h->tip_name);
-    h->tip_created = rp.created;
-  }
-  else
+  if (esp_catalog_rp_name (esp_store_catalog (store), tip, h->tip_name,
+                           &h->tip_created) == -1)
     esp_uuid_text (tip, h->tip_name);
 }
 

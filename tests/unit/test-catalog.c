@@ -111,6 +111,12 @@ every_field_comes_back (void **state)
   assert_string_equal (out.resources[0].name, "win");
   assert_string_equal (out.resources[1].version, "");
   esp_rp_clear (&out);
+
+  char name[ESP_NAME_MAX + 1];
+  uint64_t created;
+  assert_int_equal (esp_catalog_rp_name (c, &in.uuid, name, &created), 0);
+  assert_string_equal (name, "base");
+  assert_int_equal (created, 1001);
 }
 
 static void
@@ -118,9 +124,13 @@ get_of_nothing_is_silent (void **state)
 {
   esp_uuid u = uuid (9);
   struct esp_rp out;
+  char name[ESP_NAME_MAX + 1];
+  uint64_t created;
 
   (void) state;
   assert_int_equal (esp_catalog_rp_get (c, &u, &out), -1);
+  assert_int_equal (errno, ENOENT);
+  assert_int_equal (esp_catalog_rp_name (c, &u, name, &created), -1);
   assert_int_equal (errno, ENOENT);
   assert_string_equal (unit_error, "");
 }
