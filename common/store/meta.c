@@ -41,6 +41,43 @@ esp_digest_text (uint64_t digest, char buf[17])
 
 /* --- writing ----------------------------------------------------------- */
 
+/* TEXT, called WHAT, of restore point NAME: valid UTF-8 of at most MAX bytes. */
+static int
+check_text (const char *name, const char *what, const char *text, size_t max)
+{
+  CLEANUP_JSON json_t *utf8 = json_string (text);
+
+  if (utf8 && strlen (text) <= max)
+    return 0;
+  errno = EINVAL;
+  if (utf8)
+    esp_error ("restore point %s: its %s is longer than %zu bytes", name, what,
+               max);
+  else
+    esp_error ("restore point %s: its %s is not valid UTF-8", name, what);
+  return -1;
+}
+
+int
+esp_rp_check_words (const struct esp_rp *rp)
+{
+  if (rp->note && check_text (rp->name, "note", rp->note, NOTE_MAX) == -1)
+    return -1;
+  if (rp->nresources > RESOURCES_MAX) {
+    errno = EINVAL;
+    esp_error ("restore point %s: it has %zu resources, more than %u",
+               rp->name, rp->nresources, RESOURCES_MAX);
+    return -1;
+  }
+  for (size_t i = 0; i < rp->nresources; i++)
+    if (check_text (rp->name, "resource's name", rp->resources[i].name,
+                    ESP_NAME_MAX) == -1 ||
+        check_text (rp->name, "resource's version", rp->resources[i].version,
+                    ESP_NAME_MAX) == -1)
+      return -1;
+  return 0;
+}
+
 static json_t *
 resources_to_json (const struct esp_rp *rp)
 {
@@ -65,6 +102,8 @@ esp_rp_to_meta (const struct esp_rp *rp, uint64_t map_digest)
   bool root = esp_uuid_is_null (&rp->parent);
   json_t *meta;
 
+  if (esp_rp_check_words (rp) == -1)
+    return NULL;
   meta = json_pack ("{s:s, s:s, s:s?, s:s, s:I, s:I, s:I, s:I, s:s, s:o,"
                     " s:s}",
                     "uuid", esp_uuid_text (&rp->uuid, uuid),
@@ -79,8 +118,8 @@ esp_rp_to_meta (const struct esp_rp *rp, uint64_t map_digest)
                     "resources", resources_to_json (rp),
                     ESP_META_DIGEST, esp_digest_text (map_digest, digest));
   if (meta == NULL) {
-    errno = EINVAL;
-    esp_error ("restore point %s: its note and resources must be valid UTF-8", rp->name);
+    errno = ENOMEM;
+    esp_error ("json_pack: meta of restore point %s: %m", rp->name);
   }
   return meta;
 }

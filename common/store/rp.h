@@ -24,13 +24,17 @@
 /* The document `meta` of a restore point: all that the catalog's row has
  * (but the path of a root in place: the caller adds its object "in-place",
  * store/inplace.h), and the digest of its map.  esp_rp_from_meta checks every field
- * (EBADMSG, reported).
+ * (EBADMSG, reported).  The caller json_decrefs what esp_rp_to_meta returns.
  */
 extern json_t *esp_rp_to_meta (const struct esp_rp *rp, uint64_t map_digest);
 extern int esp_rp_from_meta (json_t *meta, struct esp_rp *rp,
                              uint64_t *map_digest, const char *where);
 extern int esp_rp_load_meta (struct esp_store *store, const esp_uuid *uuid,
                              struct esp_rp *rp, uint64_t *map_digest);
+/* Can RP's note and resources be stored?  -1 (EINVAL, reported) when one is too
+ * long or not UTF-8.  esp_rp_to_meta asks, too; ask before long work.
+ */
+extern int esp_rp_check_words (const struct esp_rp *rp);
 /* Load the map of a restore point, its digest checked against its meta (an
  * interrupted merge leaves either of two; a map of a smaller size is grown:
  * so do not compare with *MAP_DIGEST yourself).

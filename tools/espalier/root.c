@@ -58,7 +58,8 @@ add_copy (struct root *root, const char *image, const char *format)
   if (!draft)
     return CLI_FAILED;
   dress (draft, root);
-  if (esp_draft_import (draft, source, NULL, esp_progress_update, bar) == -1) {
+  if (esp_rp_check_words (&draft->rp) == -1 ||
+      esp_draft_import (draft, source, NULL, esp_progress_update, bar) == -1) {
     esp_draft_abort (draft);
     return CLI_FAILED;
   }
