@@ -184,11 +184,12 @@ esp_overlay_info (int overlays_fd, const struct esp_overlay_id *id,
 {
   CLEANUP_CLOSE int dir = files_open_dir (overlays_fd, id);
 
-  if (dir == -1) {
+  if (dir == -1 && errno == ENOENT)
+    esp_error ("overlay %s/%s@%s: there is none (see 'espalier overlay list')",
+               id->venue, id->disk, id->client);
+  else if (dir == -1)
     esp_error ("overlay %s/%s@%s: %m", id->venue, id->disk, id->client);
-    return -1;
-  }
-  if (info_of (dir, id, out) == -1)
+  if (dir == -1 || info_of (dir, id, out) == -1)
     return -1;
   look_at_map (dir, out);
   return 0;
@@ -262,7 +263,7 @@ lock_existing (int overlays_fd, const struct esp_overlay_id *id,
   if (files_lock (overlays_fd, id, false, false, l) == 0)
     return 0;
   if (errno == ENOENT)
-    esp_error ("overlay %s/%s@%s: there is none",
+    esp_error ("overlay %s/%s@%s: there is none (see 'espalier overlay list')",
                id->venue, id->disk, id->client);
   return -1;
 }

@@ -207,7 +207,7 @@ report_busy (const struct esp_overlay_id *id, int lock_fd, bool quiet)
     esp_holder_describe (&holder, who, sizeof who);
   errno = EBUSY;
   if (!quiet)
-    esp_error ("overlay %s/%s@%s is in use by %s",
+    esp_error ("overlay %s/%s@%s is in use by %s: disconnect the client first",
                id->venue, id->disk, id->client, who);
   return -1;
 }

@@ -74,7 +74,11 @@ reason_overlays (struct esp_store *store, const struct esp_rp *rp,
 
     if (!esp_uuid_eq (&o->tip, &rp->uuid))
       continue;
-    snprintf (name, sizeof name, "%s/%s@%s", o->venue, o->disk, o->client);
+    /* Of a restore point's own export there is no second disk. */
+    if (strncmp (o->venue, "rp:", 3) == 0)
+      snprintf (name, sizeof name, "%s@%s", o->venue, o->client);
+    else
+      snprintf (name, sizeof name, "%s/%s@%s", o->venue, o->disk, o->client);
     reason (r, "clients wrote over it (reset their overlays):", name, n++);
   }
   return 0;

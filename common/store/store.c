@@ -285,7 +285,9 @@ open_dirs (struct esp_store *store)
       : esp_make_dir (store->fd, store_dir_names[i], dir_modes[i]);
     /* Keys are their owner's; nobody else needs to open them. */
     if (store->dirs[i] == -1 && !(i == STORE_KEYS && errno == EACCES)) {
-      esp_error ("open: %s/%s: %m", store->path, store_dir_names[i]);
+      esp_error ("open: %s/%s: %m%s", store->path, store_dir_names[i],
+                 errno == EACCES ? ": run this as the user who owns the store"
+                 : "");
       return -1;
     }
   }

@@ -379,6 +379,18 @@ PY
     same b b.img
 }
 
+@test "cli: notes and resources that cannot be kept are refused" {
+    small_tree
+    local long; long=$(printf '%070000d' 0)
+    fails 1 espalier rp note a "$long"; says "its note is longer than 65536 bytes"
+    fails 1 espalier rp note a $'\xff'; says "its note is not valid UTF-8"
+    fails 1 espalier rp resources a --app "${long:0:200}=1"; says "resource's name is longer than 128"
+    fails 1 espalier root add other b.img --app "x=${long:0:200}"; says "resource's version"
+    fails 1 espalier rp create other --parent a --from-image b.img --note "$long"; says "its note"
+    [ "$(espalier rp show a --json | jq -r .note)" = "first change" ]
+    espalier store check
+}
+
 @test "cli: rp delete refuses with every reason, then deletes" {
     small_tree
     fails 1 espalier rp delete base; says "a"; says "c"; says "office"
@@ -419,6 +431,8 @@ PY
         '.bytes == $n and .blocks == 3 and .block_size == 4096'
     espalier rp diff b c --json | jq -e --argjson n "$(cmp -l b.img c.img | wc -l)" '.bytes == $n'
     [ "$(espalier rp diff a a)" = "a and a do not differ" ]
+    espalier --quiet rp create longer --parent a --size 5M
+    espalier rp diff a longer | grep -q "do not differ, but the longer one"
 }
 
 # --- venues -------------------------------------------------------------------------

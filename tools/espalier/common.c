@@ -49,6 +49,27 @@ xasprintf (const char *fmt, ...)
   return must (text);
 }
 
+char *
+shell_word (const char *text)
+{
+  static const char safe[] =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+    "%+,-./:=@_";
+  char *word, *p;
+
+  if (*text && strspn (text, safe) == strlen (text))
+    return xstrdup (text);
+  p = word = xcalloc (4 * strlen (text) + 3, 1);
+  *p++ = '\'';
+  for (; *text; text++)
+    if (*text == '\'')
+      p = stpcpy (p, "'\\''");
+    else
+      *p++ = *text;
+  *p = '\'';
+  return word;
+}
+
 /* --- the store ---------------------------------------------------------- */
 
 int

@@ -189,6 +189,8 @@ extern json_t *venue_index_json (const struct venue_index *index,
 extern void *xcalloc (size_t n, size_t size);
 extern char *xstrdup (const char *s);
 extern char *xasprintf (const char *fmt, ...) ESP_PRINTF (1, 2);
+/* TEXT as a shell reads it, in quotes where it must be.  The caller frees it. */
+extern char *shell_word (const char *text);
 
 /* --- output (table.c, json.c) ------------------------------------------ */
 

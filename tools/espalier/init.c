@@ -10,7 +10,7 @@
 static int
 init_run (const struct args *args)
 {
-  CLEANUP_FREE char *path = NULL, *usual = NULL;
+  CLEANUP_FREE char *path = NULL, *usual = NULL, *word = NULL;
   bool other;
   const char *dir = args->n ? args->arg[0] : cli.store_option;
 
@@ -22,9 +22,10 @@ init_run (const struct args *args)
     return CLI_FAILED;
   usual = esp_store_default_path (NULL);
   other = !usual || strcmp (usual, path) != 0;
+  word = shell_word (path);
   return cli_done (json_pack ("{s:s}", "store", path),
                    "made the store %s\nnext: espalier%s%s root add NAME IMAGE",
-                   path, other ? " --store " : "", other ? path : "");
+                   path, other ? " --store " : "", other ? word : "");
 }
 
 const struct command init_commands[] = {

@@ -296,6 +296,8 @@ remove_all (const char *venue, json_t *done)
 
   if (esp_overlay_list (esp_store_overlays_fd (cli.store), venue, &list) == -1)
     return CLI_FAILED;
+  if (list.n == 0 && !cli.json && !cli.quiet)
+    printf ("venue %s has no overlays\n", venue);
   for (size_t i = 0; i < list.n; i++) {
     const struct esp_overlay_info *o = &list.o[i];
     CLEANUP_FREE char *name = overlay_name (o);

@@ -77,9 +77,10 @@ create_child (struct making *m, const struct esp_rp *parent,
   draft->rp.note = xstrdup (m->note);
   draft->rp.resources = ESP_STEAL (m->resources);
   draft->rp.nresources = m->nresources;
-  if (source &&
-      (!(below = esp_image_open (cli.store, &parent->uuid)) ||
-       esp_draft_import (draft, source, below, esp_progress_update, bar) == -1)) {
+  if (esp_rp_check_words (&draft->rp) == -1 ||
+      (source &&
+       (!(below = esp_image_open (cli.store, &parent->uuid)) ||
+        esp_draft_import (draft, source, below, esp_progress_update, bar) == -1))) {
     esp_draft_abort (draft);
     return CLI_FAILED;
   }
@@ -295,7 +296,8 @@ rp_diff_run (const struct args *args)
                                   "block_size", (json_int_t) ESP_BLOCK_SIZE,
                                   "bytes", (json_int_t) d.bytes));
   if (d.blocks == 0)
-    printf ("%s and %s do not differ\n", a.name, b.name);
+    printf ("%s and %s do not differ%s\n", a.name, b.name, a.size == b.size ? ""
+            : ", but the longer one goes on with zeroes");
   else
     printf ("%s and %s differ in %" PRIu64 " blocks (%s), %" PRIu64 " bytes of "
             "them\n", a.name, b.name, d.blocks,

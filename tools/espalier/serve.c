@@ -356,34 +356,12 @@ build_line (struct line *l, const struct args *args)
   return CLI_OK;
 }
 
-/* Print ARG so that a shell reads it as it is. */
-static void
-print_quoted (FILE *f, const char *arg)
-{
-  static const char safe[] =
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-    "%+,-./:=@_";
-
-  if (*arg && strspn (arg, safe) == strlen (arg)) {
-    fputs (arg, f);
-    return;
-  }
-  fputc ('\'', f);
-  for (; *arg; arg++)
-    if (*arg == '\'')
-      fputs ("'\\''", f);
-    else
-      fputc (*arg, f);
-  fputc ('\'', f);
-}
-
 static void
 print_line (FILE *f, const struct line *l)
 {
   for (size_t i = 0; i < l->n; i++) {
-    if (i)
-      fputc (' ', f);
-    print_quoted (f, l->arg[i]);
+    CLEANUP_FREE char *word = shell_word (l->arg[i]);
+    fprintf (f, "%s%s", i ? " " : "", word);
   }
   fputc ('\n', f);
 }
