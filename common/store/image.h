@@ -53,5 +53,13 @@ extern int esp_image_extents (struct esp_image *image, uint64_t offset,
 extern int esp_image_cache (struct esp_image *image, uint64_t offset,
                             uint64_t count);
 
+/* For hosts that serve: keep layers mapped for half a minute when their last
+ * image is closed, so that a client that comes again soon finds them warm.
+ * They lock nothing; only the space of a restore point that is deleted comes
+ * back no earlier.  Starts a thread: call it behind the fork.  Turn it off
+ * (which cannot fail) before the store is closed.
+ */
+extern int esp_image_keep_idle (bool keep);
+
 #pragma GCC visibility pop
 #endif /* ESPALIER_IMAGE_H */

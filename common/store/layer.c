@@ -13,6 +13,15 @@
  * we opened it or after: the mapping answers with SIGBUS then, which
  * esp_guard_copy turns into an error of the one read.
  *
+ * Where the host asks for it, a layer that no image uses any more keeps its
+ * mapping for a while: a client that comes again soon finds the pages mapped
+ * and not only cached, which is most of what a short visit costs.  Such an
+ * idle layer has no references and is not `open`: the next one who gets it
+ * opens the file again and takes the mapping over only if it is of the same
+ * file (its inode cannot be another's while we have it mapped).  An idle
+ * layer locks nothing, so its restore point can be deleted or merged; the
+ * space of a deleted one comes back when layer_trim drops the mapping.
+ *
  * Locks: `table_lock` protects the table and the reference counts and is
  * held for no I/O; a layer's `lock` is held while it is opened, by the one
  * who opens it and those who wait for the same.  Never both at once.  Reads
@@ -44,7 +53,8 @@
 struct layer {
   /* Protected by table_lock. */
   struct layer *next;
-  unsigned refs;
+  unsigned refs;                /* 0: idle */
+  uint64_t idle_since;          /* nanoseconds */
 
   /* Constant. */
   struct esp_store *store;
@@ -54,6 +64,9 @@ struct layer {
   pthread_mutex_t lock;
   bool open;
   const uint8_t *map;           /* NULL: not mapped */
+  uint64_t mapped;              /* bytes */
+  dev_t dev;                    /* of the mapped file */
+  ino_t ino;
   int fd;                       /* -1: closed, since it is mapped */
   uint64_t size;                /* of the file */
   uint64_t limit;               /* size in whole blocks: see `limit_of` */
@@ -67,6 +80,13 @@ struct layer {
 
 static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct layer *table[TABLE_SIZE];
+
+/* Idle layers; protected by table_lock.  Mappings are not free: a process
+ * has 65,530 of them by default.
+ */
+#define IDLE_MAX 4096u
+static bool keep_idle;
+static unsigned nidle;
 
 /* --- the table -------------------------------------------------------- */
 
@@ -88,7 +108,8 @@ find (struct esp_store *store, const esp_uuid *uuid)
   ESP_LOCK_SCOPE (&table_lock);
   for (l = *head; l; l = l->next)
     if (l->store == store && esp_uuid_eq (&l->uuid, uuid)) {
-      l->refs++;
+      if (l->refs++ == 0)
+        nidle--;
       return l;
     }
   if (!(l = calloc (1, sizeof *l)))
@@ -103,12 +124,19 @@ find (struct esp_store *store, const esp_uuid *uuid)
 }
 
 static void
+unmap (struct layer *l)
+{
+  if (!l->map)
+    return;
+  munmap ((void *) l->map, l->mapped);
+  esp_guard_release (l->mapped);
+  l->map = NULL;
+}
+
+static void
 free_layer (struct layer *l)
 {
-  if (l->map) {
-    munmap ((void *) l->map, l->size);
-    esp_guard_release (l->size);
-  }
+  unmap (l);
   if (l->fd >= 0)
     close (l->fd);
   esp_inplace_clear (&l->inplace);
@@ -116,20 +144,90 @@ free_layer (struct layer *l)
   free (l);
 }
 
+static uint64_t
+now (void)
+{
+  struct timespec ts;
+
+  clock_gettime (CLOCK_MONOTONIC_COARSE, &ts);
+  return ts.tv_sec * UINT64_C (1000000000) + ts.tv_nsec;
+}
+
+/* The last reference to L is gone.  True where it stays, idle.  `open`
+ * belongs to the layer's own lock: whoever gets L next comes by table_lock.
+ */
+static bool
+rest_locked (struct layer *l)
+{
+  if (!keep_idle || !l->map || l->inplace.path || nidle >= IDLE_MAX)
+    return false;
+  l->open = false;
+  l->idle_since = now ();
+  nidle++;
+  return true;
+}
+
+static void
+remove_locked (struct layer *l)
+{
+  struct layer **p = bucket (&l->uuid);
+
+  while (*p != l)
+    p = &(*p)->next;
+  *p = l->next;
+}
+
 void
 layer_put (struct layer *layer)
 {
   pthread_mutex_lock (&table_lock);
-  bool last = --layer->refs == 0;
-  if (last) {
-    struct layer **p = bucket (&layer->uuid);
-    while (*p != layer)
-      p = &(*p)->next;
-    *p = layer->next;
-  }
+  bool last = --layer->refs == 0 && !rest_locked (layer);
+  if (last)
+    remove_locked (layer);
   pthread_mutex_unlock (&table_lock);
   if (last)
     free_layer (layer);
+}
+
+void
+layer_keep_idle (bool keep)
+{
+  ESP_LOCK_SCOPE (&table_lock);
+  keep_idle = keep;
+}
+
+/* Take the layers that are idle since BEFORE or longer out of the table;
+ * they are linked by `next`.
+ */
+static struct layer *
+take_idle (uint64_t before)
+{
+  struct layer *taken = NULL, *l, **p;
+
+  ESP_LOCK_SCOPE (&table_lock);
+  for (unsigned i = 0; i < TABLE_SIZE && nidle > 0; ++i)
+    for (p = &table[i]; (l = *p) != NULL; )
+      if (l->refs == 0 && l->idle_since <= before) {
+        *p = l->next;
+        l->next = taken;
+        taken = l;
+        nidle--;
+      }
+      else
+        p = &l->next;
+  return taken;
+}
+
+void
+layer_trim (unsigned seconds)
+{
+  uint64_t t = now (), age = seconds * UINT64_C (1000000000);
+  struct layer *l = take_idle (t > age ? t - age : 0), *next;
+
+  for (; l; l = next) {
+    next = l->next;
+    free_layer (l);
+  }
 }
 
 /* --- opening ---------------------------------------------------------- */
@@ -160,6 +258,8 @@ static int
 open_in_place (struct layer *l, int dir)
 {
   char where[64] = "restore point ";
+
+  unmap (l);
   json_t *meta = esp_doc_load (dir, ESP_RP_META, ESP_RP_META_KIND,
                                ESP_RP_META_VERSION);
 
@@ -195,6 +295,11 @@ open_stored (struct layer *l)
     return fail (l, "data is no regular file");
   }
   l->size = st.st_size;
+  /* What an idle layer had mapped serves again if it is of this file. */
+  if (st.st_dev != l->dev || st.st_ino != l->ino || l->size != l->mapped)
+    unmap (l);
+  l->dev = st.st_dev;
+  l->ino = st.st_ino;
   return 0;
 }
 
@@ -211,10 +316,20 @@ open_file (struct layer *l)
   return open_stored (l);
 }
 
+/* Address space is short: that of idle layers is there to be had. */
+static int
+reserve (uint64_t size)
+{
+  if (esp_guard_reserve (size) == 0)
+    return 0;
+  layer_trim (0);
+  return esp_guard_reserve (size);
+}
+
 static void
 map_file (struct layer *l)
 {
-  if (l->size == 0 || esp_guard_reserve (l->size) == -1)
+  if (l->size == 0 || reserve (l->size) == -1)
     return;
   void *p = mmap (NULL, l->size, PROT_READ, MAP_SHARED, l->fd, 0);
   if (p == MAP_FAILED) {
@@ -225,10 +340,7 @@ map_file (struct layer *l)
     return;
   }
   l->map = p;
-  if (!l->inplace.path) {
-    close (l->fd);
-    l->fd = -1;
-  }
+  l->mapped = l->size;
 }
 
 /* After a failed attempt: as if it had not been. */
@@ -237,20 +349,12 @@ unopen (struct layer *l)
 {
   int saved = errno;
 
+  unmap (l);
   if (l->fd >= 0)
     close (l->fd);
   l->fd = -1;
   esp_inplace_clear (&l->inplace);
   errno = saved;
-}
-
-static uint64_t
-now (void)
-{
-  struct timespec ts;
-
-  clock_gettime (CLOCK_MONOTONIC_COARSE, &ts);
-  return ts.tv_sec * UINT64_C (1000000000) + ts.tv_nsec;
 }
 
 static uint64_t
@@ -285,7 +389,12 @@ ensure_open (struct layer *l)
     return -1;
   }
   l->limit = limit_of (l);
-  map_file (l);
+  if (!l->map)
+    map_file (l);
+  if (l->map && !l->inplace.path) {
+    close (l->fd);
+    l->fd = -1;
+  }
   atomic_store (&l->next_check, now () + check_interval (l));
   l->open = true;
   return 0;

@@ -7,6 +7,7 @@
 #ifndef ESPALIER_LAYER_H
 #define ESPALIER_LAYER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "store/store.h"
@@ -28,5 +29,10 @@ extern int layer_read (struct layer *layer, void *buf, uint64_t n,
 
 /* Begin to read N bytes at OFFSET into the page cache. */
 extern void layer_cache (struct layer *layer, uint64_t n, uint64_t offset);
+
+/* May layers that nobody uses stay mapped?  (See idle.c; not by default.) */
+extern void layer_keep_idle (bool keep);
+/* Release those that nobody used for SECONDS; 0: all. */
+extern void layer_trim (unsigned seconds);
 
 #endif /* ESPALIER_LAYER_H */

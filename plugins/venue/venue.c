@@ -28,9 +28,6 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#define NBDKIT_API_VERSION 2
-#include <nbdkit-plugin.h>
-
 #include "catalog/catalog.h"
 #include "chain/chain.h"
 #include "store/image.h"
@@ -42,10 +39,9 @@
 #include "util/name.h"
 #include "util/stack.h"
 
-#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+#include "venue.h"
 
-/* nbdkit 1.32 lists at most so many exports. */
-#define LIST_MAX 10000
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 /* A tip can be taken from its venue and deleted between our look at the
  * catalog and the opening of its files; so often we look again.
@@ -54,13 +50,12 @@
 
 /* Parameters; not changed once the server runs. */
 static char *store_path;                /* absolute */
-static const char *default_venue;       /* venue=, or NULL */
 static const char *start_ref;           /* start= as given, or NULL */
 static esp_uuid start_uuid;
-static const esp_uuid *start;           /* &start_uuid, or NULL: everything */
+const char *default_venue;
+const esp_uuid *start;
 
-/* The open store, from after_fork to cleanup. */
-static struct esp_store *store;
+struct esp_store *store;
 
 static void
 venue_load (void)
@@ -189,88 +184,15 @@ venue_after_fork (void)
 {
   raise_open_files ();
   store = esp_store_open (store_path);
-  return store ? 0 : -1;
+  return store ? esp_image_keep_idle (true) : -1;
 }
 
 static void
 venue_cleanup (void)
 {
+  esp_image_keep_idle (false);
   if (store)
     esp_store_close (ESP_STEAL (store));
-}
-
-/* --- names of exports ------------------------------------------------ */
-
-/* Add the disks of VENUE, as long as there is ROOM. */
-static int
-list_venue (struct nbdkit_exports *exports, const struct esp_venue *venue,
-            size_t *room)
-{
-  char name[ESP_EXPORT_MAX];
-
-  for (unsigned disk = 0; disk < venue->ndisks && *room > 0; disk++) {
-    snprintf (name, sizeof name, disk ? "%s/%u" : "%s", venue->id, disk);
-    if (nbdkit_add_export (exports, name, venue->description) == -1)
-      return -1;
-    --*room;
-  }
-  return 0;
-}
-
-static int
-venue_list_exports (int readonly __attribute__ ((unused)),
-                    int is_tls __attribute__ ((unused)),
-                    struct nbdkit_exports *exports)
-{
-  CLEANUP_VENUE_LIST struct esp_venue_list list = { 0 };
-  size_t room = LIST_MAX;
-
-  if (esp_catalog_venue_list (esp_store_catalog (store), start, &list) == -1)
-    return -1;
-  for (size_t i = 0; i < list.n; i++)
-    if (list_venue (exports, &list.venue[i], &room) == -1)
-      return -1;
-  if (room == 0)
-    nbdkit_debug ("venue: %zu venues, of which nbdkit lists %d disks",
-                  list.n, LIST_MAX);
-  return 0;
-}
-
-/* Why the empty name says nothing here, and what to say instead. */
-static void
-refuse_empty_name (const struct esp_venue_list *list)
-{
-  enum { SHOW = 10 };
-  char names[SHOW * (ESP_NAME_MAX + 2) + 1] = "";
-  size_t len = 0;
-
-  if (list->n == 0) {
-    nbdkit_error ("there is no venue to serve yet: make one with "
-                  "'espalier venue add ID --disk RP'");
-    return;
-  }
-  for (size_t i = 0; i < list->n && i < SHOW; i++)
-    len += snprintf (names + len, sizeof names - len, "%s%s",
-                     i ? ", " : "", list->venue[i].id);
-  nbdkit_error ("the client named no venue, and there are %zu: %s%s; "
-                "name one in the client's URI, or start the server with "
-                "venue=ID", list->n, names, list->n > SHOW ? ", ..." : "");
-}
-
-static const char *
-venue_default_export (int readonly __attribute__ ((unused)),
-                      int is_tls __attribute__ ((unused)))
-{
-  CLEANUP_VENUE_LIST struct esp_venue_list list = { 0 };
-
-  if (default_venue)
-    return default_venue;
-  if (esp_catalog_venue_list (esp_store_catalog (store), start, &list) == -1)
-    return NULL;
-  if (list.n == 1)
-    return nbdkit_strdup_intern (list.venue[0].id);
-  refuse_empty_name (&list);
-  return NULL;
 }
 
 /* --- connections ----------------------------------------------------- */

@@ -405,6 +405,88 @@ layer_cut_short_while_it_is_read_is_eio (void **state)
   free_tree (&t);
 }
 
+/* --- idle layers ------------------------------------------------------ */
+
+/* Has this process the data of restore point U mapped? */
+static bool
+mapped (const esp_uuid *u)
+{
+  char line[4096], text[ESP_UUID_TEXT];
+  FILE *f = fopen ("/proc/self/maps", "r");
+  bool found = false;
+
+  assert_non_null (f);
+  esp_uuid_text (u, text);
+  while (fgets (line, sizeof line, f))
+    found |= strstr (line, text) && strstr (line, "/" ESP_RP_DATA);
+  fclose (f);
+  return found;
+}
+
+static void
+read_and_close (const struct tree *t)
+{
+  struct esp_image *image = esp_image_open (store, &t->uuid[1]);
+
+  assert_non_null (image);
+  check_read (t, image, 0, t->size);
+  esp_image_close (image);
+}
+
+static void
+layers_are_unmapped_at_once_by_default (void **state)
+{
+  struct tree t = full_tree (300 * KIB);
+
+  (void) state;
+  read_and_close (&t);
+  assert_false (mapped (&t.uuid[1]));
+  free_tree (&t);
+}
+
+static void
+idle_layer_stays_mapped_and_locks_nothing (void **state)
+{
+  struct tree t = full_tree (300 * KIB);
+
+  (void) state;
+  assert_int_equal (esp_image_keep_idle (true), 0);
+  read_and_close (&t);
+  assert_true (mapped (&t.uuid[1]));
+  int fd = rp_dir (&t.uuid[1]);
+  assert_int_equal (flock (fd, LOCK_EX | LOCK_NB), 0);
+  close (fd);
+  read_and_close (&t);
+  assert_int_equal (esp_image_keep_idle (false), 0);
+  assert_false (mapped (&t.uuid[1]));
+  free_tree (&t);
+}
+
+static void
+idle_layer_of_a_replaced_file_is_read_anew (void **state)
+{
+  struct tree t = full_tree (300 * KIB);
+
+  (void) state;
+  assert_int_equal (esp_image_keep_idle (true), 0);
+  read_and_close (&t);
+  t.bytes[12345] ^= 0xff;
+  int fd = rp_dir (&t.uuid[1]);
+  assert_int_equal (esp_write_file_atomic (fd, ESP_RP_DATA, t.bytes,
+                                           300 * KIB, 0644), 0);
+  close (fd);
+  read_and_close (&t);
+  truncate_layer (&t.uuid[1], 100 * KIB);
+  struct esp_image *image = esp_image_open (store, &t.uuid[1]);
+  char buf[8192];
+  assert_int_equal (esp_image_pread (image, buf, 8192, 200 * KIB), -1);
+  assert_int_equal (errno, EIO);
+  check_read (&t, image, 0, 90 * KIB);
+  esp_image_close (image);
+  assert_int_equal (esp_image_keep_idle (false), 0);
+  free_tree (&t);
+}
+
 static void
 missing_layer_is_an_error_of_the_read_only (void **state)
 {
@@ -730,6 +812,9 @@ main (void)
     cmocka_unit_test (layer_cut_short_before_it_is_opened_is_eio),
     cmocka_unit_test (layer_cut_in_mid_block_gives_no_zeroes_for_the_rest),
     cmocka_unit_test (layer_cut_short_while_it_is_read_is_eio),
+    cmocka_unit_test (layers_are_unmapped_at_once_by_default),
+    cmocka_unit_test (idle_layer_stays_mapped_and_locks_nothing),
+    cmocka_unit_test (idle_layer_of_a_replaced_file_is_read_anew),
     cmocka_unit_test (missing_layer_is_an_error_of_the_read_only),
     cmocka_unit_test (layers_that_cannot_be_mapped_are_read_all_the_same),
     cmocka_unit_test (foreign_chain_map_is_refused),
