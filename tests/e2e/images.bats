@@ -24,7 +24,8 @@ slow_image ()
 begin_import ()
 {
     espalier init >/dev/null
-    espalier -q root add slow slow.qcow2 >import.log 2>&1 3>&- &
+    # The tests themselves may run under nohup.
+    env --default-signal=HUP espalier -q root add slow slow.qcow2 >import.log 2>&1 3>&- &
     IMPORT=$!
     PIDS+=("$IMPORT")
     wait_for "the first blocks" has_blocks
@@ -94,6 +95,15 @@ qemu_is_gone ()
     [ -z "$(ls "$STORE/restore-points")" ]
     [ -z "$(espalier rp list --json | grep slow)" ]
     wait_for "the end of qemu-nbd" qemu_is_gone
+}
+
+@test "an import whose terminal is closed leaves nothing" {
+    slow_image "$D/slow.qcow2"
+    begin_import
+    kill -HUP "$IMPORT"
+    failed "$IMPORT"
+    grep -q interrupted import.log
+    [ -z "$(ls "$STORE/tmp")" ]
 }
 
 @test "an import that is killed leaves what the next one does not mind" {

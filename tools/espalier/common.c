@@ -125,10 +125,14 @@ struct esp_progress *
 work_begin (const char *label)
 {
   struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+  struct sigaction hup;
 
   sigemptyset (&sa.sa_mask);
   sigaction (SIGINT, &sa, NULL);
   sigaction (SIGTERM, &sa, NULL);
+  /* A terminal that was closed, unless nohup says to go on. */
+  if (sigaction (SIGHUP, NULL, &hup) == 0 && hup.sa_handler != SIG_IGN)
+    sigaction (SIGHUP, &sa, NULL);
   return must (esp_progress_new (label, cli.quiet));
 }
 
