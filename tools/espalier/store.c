@@ -114,8 +114,8 @@ store_rebuild_run (const struct args *args)
   return cli_done (json_pack ("{s:I,s:I,s:o}", "restore_points",
                               (json_int_t) rps, "venues", (json_int_t) venues,
                               "left_out", left_out),
-                   "made the catalog anew: %u restore point%s, %u venue%s; the "
-                   "old one is catalog.db.old", rps, rps == 1 ? "" : "s",
+                   "made the catalog anew: %u restore point%s, %u venue%s; an "
+                   "old one is kept as catalog.db.old", rps, rps == 1 ? "" : "s",
                    venues, venues == 1 ? "" : "s");
 }
 
