@@ -283,7 +283,7 @@ esp_overlay_reset (int overlays_fd, const struct esp_overlay_id *id)
 
 int
 esp_overlay_expire (int overlays_fd, const struct esp_overlay_id *id,
-                    unsigned grace, bool dry_run)
+                    bool dry_run)
 {
   struct overlay_doc doc;
   struct files_lock l;
@@ -299,7 +299,7 @@ esp_overlay_expire (int overlays_fd, const struct esp_overlay_id *id,
     if (files_has (dir, OVERLAY_MAP))
       return 0;                 /* damage is for the operator to see */
   }
-  else if (files_fate (dir, lock, &doc, (int64_t) time (NULL), grace,
+  else if (files_fate (dir, lock, &doc, (int64_t) time (NULL), doc.grace,
                        &deadline) != FATE_OVER)
     return 0;
   return !dry_run && files_remove (overlays_fd, id, dir) == -1 ? -1 : 1;

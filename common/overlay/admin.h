@@ -48,13 +48,13 @@ extern int esp_overlay_reset (int overlays_fd,
                               const struct esp_overlay_id *id);
 
 /* Remove it if there is nothing to be found again: a DISCARD overlay that
- * nobody has had for GRACE seconds (or since another boot), or one into
+ * nobody has had for its grace (or since another boot), or one into
  * which nothing was written.  1 when it went (with DRY_RUN: when it would),
  * 0 when it stays, -1 for an error.
  */
 extern int esp_overlay_expire (int overlays_fd,
                                const struct esp_overlay_id *id,
-                               unsigned grace, bool dry_run);
+                               bool dry_run);
 
 /* Take overlay ID for the making of a restore point: its lock is held by
  * *LOCK_FD, *DIR_FD is its directory, *PARENT_FD that of its parent

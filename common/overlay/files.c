@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -62,7 +63,9 @@ parse_doc (json_t *root, struct overlay_doc *doc)
   memset (doc, 0, sizeof *doc);
   doc->size = esp_doc_u64 (root, "size", 0, &bad);
   doc->created = esp_doc_u64 (root, "created", 0, &bad);
-  if (bad || parse_mode (mode, &doc->mode) == -1 || doc->size > ESP_DISK_MAX ||
+  uint64_t grace = esp_doc_u64 (root, "grace", 0, &bad);
+  doc->grace = (unsigned) grace;
+  if (bad || grace > UINT_MAX || parse_mode (mode, &doc->mode) == -1 || doc->size > ESP_DISK_MAX ||
       (tip && esp_uuid_parse (tip, &doc->tip) == -1) ||
       (boot_id && strlen (boot_id) >= sizeof doc->boot_id))
     return -1;
@@ -118,10 +121,11 @@ int
 files_save_doc (int dir_fd, const struct overlay_doc *doc)
 {
   char tip[ESP_UUID_TEXT];
-  json_t *root = json_pack ("{s:s, s:I, s:I, s:s}",
+  json_t *root = json_pack ("{s:s, s:I, s:I, s:I, s:s}",
                             "mode", mode_names[doc->mode],
                             "size", (json_int_t) doc->size,
                             "created", (json_int_t) doc->created,
+                            "grace", (json_int_t) doc->grace,
                             "boot-id", doc->boot_id);
 
   if (root && !esp_uuid_is_null (&doc->tip) &&

@@ -168,6 +168,7 @@ struct overlay_doc {
   enum esp_overlay_mode mode;
   esp_uuid tip;
   uint64_t size, created;
+  unsigned grace;               /* seconds, as its server had it then */
   char boot_id[40];
 };
 

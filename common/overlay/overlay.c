@@ -152,7 +152,8 @@ static int
 save_doc (struct esp_overlay *o)
 {
   struct overlay_doc doc = { .mode = o->mode, .tip = o->tip,
-                             .size = o->size, .created = o->created };
+                             .size = o->size, .created = o->created,
+                             .grace = o->place->params.grace };
 
   strcpy (doc.boot_id, o->place->boot_id);
   return files_save_doc (o->dir_fd, &doc);

@@ -21,11 +21,6 @@
 #include "util/host.h"
 #include "util/lock.h"
 
-/* A DISCARD overlay is over after the grace of the server that had it,
- * which we do not know; nobody sets a longer one.
- */
-#define GRACE (24 * 60 * 60)
-
 struct gc {
   struct esp_store *store;
   bool dry_run;
@@ -140,7 +135,7 @@ gc_overlay (struct gc *g, const struct esp_overlay_info *o)
   }
   if (o->held || o->damage)
     return 0;
-  r = esp_overlay_expire (esp_store_overlays_fd (g->store), &id, GRACE,
+  r = esp_overlay_expire (esp_store_overlays_fd (g->store), &id,
                           g->dry_run);
   if (r != 1)
     return r;
