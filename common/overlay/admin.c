@@ -300,8 +300,11 @@ esp_overlay_expire (int overlays_fd, const struct esp_overlay_id *id,
       return 0;                 /* damage is for the operator to see */
   }
   else if (files_fate (dir, lock, &doc, (int64_t) time (NULL), doc.grace,
-                       &deadline) != FATE_OVER)
+                       &deadline) != FATE_OVER) {
+    if (!dry_run)
+      files_begin_grace (lock);
     return 0;
+  }
   return !dry_run && files_remove (overlays_fd, id, dir) == -1 ? -1 : 1;
 }
 

@@ -355,3 +355,14 @@ files_fate (int dir_fd, int lock_fd, const struct overlay_doc *doc,
   *deadline = files_deadline (now_or_then, grace);
   return *deadline > now ? FATE_GRACE : FATE_OVER;
 }
+
+void
+files_begin_grace (int lock_fd)
+{
+  struct esp_holder holder;
+
+  if (esp_holder_read (lock_fd, &holder) == 0 && holder.pid) {
+    esp_holder_erase (lock_fd);
+    futimens (lock_fd, NULL);
+  }
+}

@@ -95,18 +95,6 @@ unclaim (struct esp_overlay_place *p, struct esp_overlay *mark)
   place_remove_locked (p, mark);
 }
 
-/* Its holder died: its grace begins now. */
-static void
-begin_now (int lock_fd)
-{
-  struct esp_holder holder;
-
-  if (esp_holder_read (lock_fd, &holder) == 0 && holder.pid) {
-    esp_holder_erase (lock_fd);
-    futimens (lock_fd, NULL);
-  }
-}
-
 /* The locked overlay ID: remove it, or say until when it stays.  0: it is
  * not for us.
  */
@@ -128,7 +116,7 @@ judge_locked (struct esp_overlay_place *p, const struct esp_overlay_id *id,
   switch (files_fate (l->dir_fd, l->lock_fd, &doc, time (NULL),
                       p->params.grace, &deadline)) {
   case FATE_GRACE:
-    begin_now (l->lock_fd);
+    files_begin_grace (l->lock_fd);
     return deadline;
   case FATE_OVER:
     esp_debug ("overlay %s/%s@%s: removed, its grace is over",

@@ -227,4 +227,9 @@ extern enum fate files_fate (int dir_fd, int lock_fd,
                              const struct overlay_doc *doc, int64_t now,
                              unsigned grace, int64_t *deadline);
 
+/* Of a locked overlay whose holder died without a word: its grace begins
+ * now.
+ */
+extern void files_begin_grace (int lock_fd);
+
 #endif /* ESPALIER_OVERLAY_INTERNAL_H */
