@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "util/cleanup.h"
@@ -395,4 +396,17 @@ esp_asprintf (const char *fmt, ...)
     return NULL;
   }
   return s;
+}
+
+void
+esp_raise_open_files (void)
+{
+  struct rlimit limit;
+
+  if (getrlimit (RLIMIT_NOFILE, &limit) == -1)
+    return;
+  limit.rlim_cur = limit.rlim_max;
+  /* Not fatal: it only means fewer clients at once. */
+  if (setrlimit (RLIMIT_NOFILE, &limit) == -1)
+    esp_debug ("setrlimit: RLIMIT_NOFILE: %m");
 }

@@ -73,6 +73,11 @@ extern int esp_punch (int fd, uint64_t offset, uint64_t len);
 /* Bytes of disk that NAME really takes (st_blocks), 0 if it is not there. */
 extern uint64_t esp_disk_usage (int dirfd, const char *name);
 
+/* Let this process open as many files as it may: a server needs some for
+ * each client (sockets, locks, an overlay's files).
+ */
+extern void esp_raise_open_files (void);
+
 /* malloced printf; NULL with errno, nothing reported. */
 extern char *esp_asprintf (const char *fmt, ...)
   __attribute__ ((format (printf, 1, 2)));

@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,6 +29,7 @@
 #include "params.h"
 #include "overlay/overlay.h"
 #include "util/cleanup.h"
+#include "util/file.h"
 #include "util/host.h"
 #include "util/stack.h"
 
@@ -75,25 +75,11 @@ overlay_get_ready (int thread_model)
   return 0;
 }
 
-/* Each client takes sockets and, with its overlay, three or four files. */
-static void
-raise_open_files (void)
-{
-  struct rlimit limit;
-
-  if (getrlimit (RLIMIT_NOFILE, &limit) == -1)
-    return;
-  limit.rlim_cur = limit.rlim_max;
-  /* Not fatal: it only means fewer clients at once. */
-  if (setrlimit (RLIMIT_NOFILE, &limit) == -1)
-    nbdkit_debug ("setrlimit: RLIMIT_NOFILE: %m");
-}
-
 static int
 overlay_after_fork (nbdkit_backend *backend)
 {
   (void) backend;
-  raise_open_files ();
+  esp_raise_open_files ();
   place = esp_overlay_place_open (params_dir, &params);
   if (!place)
     return -1;

@@ -26,7 +26,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "catalog/catalog.h"
 #include "chain/chain.h"
@@ -165,24 +164,10 @@ venue_get_ready (void)
   return 0;
 }
 
-/* Each client takes descriptors: sockets, locks, the overlay's files. */
-static void
-raise_open_files (void)
-{
-  struct rlimit limit;
-
-  if (getrlimit (RLIMIT_NOFILE, &limit) == -1)
-    return;
-  limit.rlim_cur = limit.rlim_max;
-  /* Not fatal: it only means fewer clients at once. */
-  if (setrlimit (RLIMIT_NOFILE, &limit) == -1)
-    nbdkit_debug ("setrlimit: RLIMIT_NOFILE: %m");
-}
-
 static int
 venue_after_fork (void)
 {
-  raise_open_files ();
+  esp_raise_open_files ();
   store = esp_store_open (store_path);
   return store ? esp_image_keep_idle (true) : -1;
 }
