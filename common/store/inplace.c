@@ -115,7 +115,8 @@ open_path (const char *path)
   CLEANUP_CLOSE int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
   if (fd == -1 || fstat (fd, &st) == -1) {
-    esp_error ("open: %s: %m", path);
+    esp_error ("open: root store in place %s: %m%s", path,
+               errno == ENOENT ? ": put it back where it was" : "");
     return -1;
   }
   if (!S_ISREG (st.st_mode) && !S_ISBLK (st.st_mode)) {

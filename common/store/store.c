@@ -92,8 +92,9 @@ esp_store_default_path (const char *option)
   else
     r = below_home ();
   if (!r)
-    esp_error ("cannot tell where the store is (%m): give --store DIR or set"
-               " ESPALIER_STORE");
+    esp_error ("cannot tell where the store is (%s): give --store DIR or set"
+               " ESPALIER_STORE", errno == EINVAL ? "HOME is not set"
+               : strerror (errno));
   return r;
 }
 
