@@ -99,6 +99,13 @@ add_file_system (struct esp_store *store, struct esp_store_stats *s)
   return 0;
 }
 
+/* What is in the directory NAME, without itself. */
+static uint64_t
+below_usage (int fd, const char *name)
+{
+  return tree_usage (fd, name) - esp_disk_usage (fd, name);
+}
+
 int
 esp_store_stats (struct esp_store *store, struct esp_store_stats *out)
 {
@@ -116,6 +123,6 @@ esp_store_stats (struct esp_store *store, struct esp_store_stats *out)
   out->venues = venues.n;
   for (size_t i = 0; i < sizeof files / sizeof files[0]; ++i)
     out->catalog += esp_disk_usage (fd, files[i]);
-  out->leftovers = tree_usage (fd, "tmp") + tree_usage (fd, STORE_DAMAGED);
+  out->leftovers = below_usage (fd, "tmp") + below_usage (fd, STORE_DAMAGED);
   return 0;
 }

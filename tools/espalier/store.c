@@ -162,7 +162,7 @@ stats_print (const struct esp_store_stats *s)
   if (s->leftovers)
     puts ("                 espalier store gc removes what nobody needs");
   puts ("");
-  field_size ("Tips read as:", s->virtual_size);
+  field_size ("Disks of tips:", s->virtual_size);
   field ("File system:", "%s, free %s", esp_size_format (s->fs_size, size),
          esp_size_format (s->fs_free, free_));
 }
