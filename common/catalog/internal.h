@@ -4,6 +4,7 @@
 #ifndef ESPALIER_CATALOG_INTERNAL_H
 #define ESPALIER_CATALOG_INTERNAL_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -71,6 +72,19 @@ extern sqlite3_stmt *catalog_bind_locked (struct esp_catalog *c,
 
 /* Step: 1 a row, 0 the end, -1 an error, reported. */
 extern int catalog_step_locked (struct esp_catalog *c, sqlite3_stmt *s);
+
+/* Step to the only row of S (NULL: it could not be bound, which is
+ * reported).  -1 with ENOENT, not reported, where there is none.
+ */
+static inline int
+catalog_one_row_locked (struct esp_catalog *c, sqlite3_stmt *s)
+{
+  int r = s ? catalog_step_locked (c, s) : -1;
+
+  if (r == 0)
+    errno = ENOENT;
+  return r == 1 ? 0 : -1;
+}
 
 /* Bind as above, run to the end, reset.  Returns the (extended) result
  * code of SQLite, SQLITE_DONE when it went well; reports nothing unless

@@ -90,14 +90,9 @@ get_locked (struct esp_catalog *c, const esp_uuid *uuid, struct esp_rp *out)
   CLEANUP_RESET sqlite3_stmt *s = catalog_bind_locked (c, SQL_RP_GET, "b",
                                                        uuid);
   CLEANUP_RP struct esp_rp rp = { 0 };
-  int r;
 
-  if (!s || (r = catalog_step_locked (c, s)) == -1)
+  if (catalog_one_row_locked (c, s) == -1)
     return -1;
-  if (r == 0) {
-    errno = ENOENT;
-    return -1;
-  }
   if (read_rp_locked (c, s, &rp) == -1)
     return -1;
   *out = rp;
@@ -264,14 +259,9 @@ esp_catalog_rp_name (struct esp_catalog *c, const esp_uuid *uuid,
   CATALOG_LOCK_SCOPE (c);
   CLEANUP_RESET sqlite3_stmt *s =
     catalog_bind_locked (c, SQL_RP_NAME, "b", uuid);
-  int r;
 
-  if (!s || (r = catalog_step_locked (c, s)) == -1)
+  if (catalog_one_row_locked (c, s) == -1)
     return -1;
-  if (r == 0) {
-    errno = ENOENT;
-    return -1;
-  }
   snprintf (name, ESP_NAME_MAX + 1, "%s",
             (const char *) sqlite3_column_text (s, 0));
   *created = (uint64_t) sqlite3_column_int64 (s, 1);

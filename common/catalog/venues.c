@@ -120,14 +120,9 @@ esp_catalog_venue_tip (struct esp_catalog *c, const char *id, unsigned disk,
   CATALOG_LOCK_SCOPE (c);
   CLEANUP_RESET sqlite3_stmt *s =
     catalog_bind_locked (c, SQL_VENUE_TIP, "tu", id, (uint64_t) disk);
-  int r;
 
-  if (!s || (r = catalog_step_locked (c, s)) == -1)
+  if (catalog_one_row_locked (c, s) == -1)
     return -1;
-  if (r == 0) {
-    errno = ENOENT;
-    return -1;
-  }
   catalog_column_uuid (s, 0, tip);
   return 0;
 }

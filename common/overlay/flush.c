@@ -15,12 +15,6 @@
 #include "overlay/internal.h"
 #include "util/host.h"
 
-static const char *
-who (const struct esp_overlay *o)
-{
-  return o->client ? o->client : "(private)";
-}
-
 /* Only the flusher. */
 static int
 sync_data (struct esp_overlay *o, struct esp_map_snapshot *s)
@@ -29,7 +23,7 @@ sync_data (struct esp_overlay *o, struct esp_map_snapshot *s)
     return 0;
   int e = errno;
   esp_error ("fdatasync: overlay of %s: %m: its flushes fail from here on, "
-             "until it is opened again", who (o));
+             "until it is opened again", overlay_who (o));
   if (s)
     esp_map_discard_snapshot (o->map, s);
   pthread_mutex_lock (&o->flush_mutex);

@@ -93,6 +93,13 @@ extern int overlay_setup (struct esp_overlay *o, int *err);
 /* Map the data file for reading, if there is room. */
 extern void overlay_map_data (struct esp_overlay *o);
 
+/* Whose it is, for messages. */
+static inline const char *
+overlay_who (const struct esp_overlay *o)
+{
+  return o->client ? o->client : "(private)";
+}
+
 static inline bool
 overlay_is_ready (const struct esp_overlay *o)
 {

@@ -166,7 +166,7 @@ setup_locked (struct esp_overlay *o)
 
   if (fd == -1 || ftruncate (fd, (off_t) data_size (o)) == -1) {
     esp_error ("overlay of %s: data of %" PRIu64 " bytes: %m",
-               o->client ? o->client : "(private)", data_size (o));
+               overlay_who (o), data_size (o));
     return -1;
   }
   /* The document first: who has a map, has one. */

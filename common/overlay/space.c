@@ -76,7 +76,7 @@ refuse (struct esp_overlay *o, uint64_t n, const char *why, int *err)
   if (space_complain (&o->no_space))
     esp_error ("overlay %s/%s@%s: no space: %s (%s in use)",
                o->venue ? o->venue : "-", o->disk ? o->disk : "-",
-               o->client ? o->client : "(private)", why,
+               overlay_who (o), why,
                esp_size_format (esp_overlay_used (o), size));
   *err = ENOSPC;
   return -1;

@@ -56,12 +56,6 @@ state_of (const struct esp_overlay *o, uint64_t block)
   return esp_map_run (o->map, block, 1, &run);
 }
 
-static const char *
-who (const struct esp_overlay *o)
-{
-  return o->client ? o->client : "(private)";
-}
-
 /* --- reading ------------------------------------------------------------ */
 
 static int
@@ -75,7 +69,7 @@ read_data (struct esp_overlay *o, void *buf, uint64_t count, uint64_t offset,
     return 0;
   *err = EIO;
   esp_error ("read: data of overlay of %s at %" PRIu64 ": %m",
-             who (o), offset);
+             overlay_who (o), offset);
   return -1;
 }
 
@@ -163,7 +157,7 @@ write_data (struct change *c, const void *buf, uint64_t count,
     if (errno != ENOSPC || space_complain (&c->o->no_space)) {
       errno = *c->err;
       esp_error ("write: data of overlay of %s at %" PRIu64 ": %m",
-                 who (c->o), offset);
+                 overlay_who (c->o), offset);
     }
     return -1;
   }
@@ -326,7 +320,7 @@ punch (struct change *c)
    */
   if (fallocate (c->o->data_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                  (off_t) from, (off_t) (to - from)) == -1)
-    esp_debug ("fallocate: overlay of %s: %m", who (c->o));
+    esp_debug ("fallocate: overlay of %s: %m", overlay_who (c->o));
   c->punch_from = c->punch_to = 0;
 }
 

@@ -49,15 +49,6 @@ mend_remedy (struct check *k, const struct item *it, enum part part)
 }
 
 static int
-replace (int dir, const char *new, const char *name)
-{
-  if (renameat (dir, new, dir, name) == 0 && esp_sync_dir (dir) == 0)
-    return 0;
-  esp_error ("rename: %s: %m", name);
-  return -1;
-}
-
-static int
 remove_old (int dir, const char *new)
 {
   if (unlinkat (dir, new, 0) == 0 || errno == ENOENT)
@@ -122,7 +113,7 @@ write_map (int dir, struct esp_map *map)
       esp_map_create (map, dir, "map.new") == -1 ||
       esp_map_mark_clean (map) == -1)
     return -1;
-  return replace (dir, "map.new", ESP_RP_MAP);
+  return esp_replace_file (dir, "map.new", ESP_RP_MAP);
 }
 
 static int
@@ -156,7 +147,7 @@ mend_chain (struct check *k, struct item *it, int dir)
 
   if (!map ||
       esp_rp_build_chain (k->store, &it->rp, map, dir, "chain.new") == -1 ||
-      replace (dir, "chain.new", ESP_RP_CHAIN) == -1)
+      esp_replace_file (dir, "chain.new", ESP_RP_CHAIN) == -1)
     return -1;
   it->rebuilt = true;
   return 0;

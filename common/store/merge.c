@@ -354,15 +354,6 @@ copy_data (struct merge *m)
 /* --- step 2: the map ------------------------------------------------------------ */
 
 static int
-replace (int dir, const char *new, const char *name)
-{
-  if (renameat (dir, new, dir, name) == 0 && esp_sync_dir (dir) == 0)
-    return 0;
-  esp_error ("rename: %s: %m", name);
-  return -1;
-}
-
-static int
 write_map (struct merge *m)
 {
   int dir = m->locks[0];
@@ -374,7 +365,7 @@ write_map (struct merge *m)
   if (esp_map_create (m->both, dir, "map.new") == -1 ||
       esp_map_mark_clean (m->both) == -1)
     return -1;
-  return replace (dir, "map.new", ESP_RP_MAP);
+  return esp_replace_file (dir, "map.new", ESP_RP_MAP);
 }
 
 /* C's meta as it is to be behind the map's replacement. */
@@ -432,7 +423,7 @@ replace_chain (struct merge *m, size_t i)
     rp->parent = m->p.parent;
   r = esp_rp_build_chain (m->store, rp, map, m->locks[i], "chain.new");
   rp->parent = old_parent;
-  if (r == -1 || replace (m->locks[i], "chain.new", ESP_RP_CHAIN) == -1)
+  if (r == -1 || esp_replace_file (m->locks[i], "chain.new", ESP_RP_CHAIN) == -1)
     return -1;
   esp_rp_step ("merge: after a chain");
   return 0;

@@ -202,6 +202,15 @@ esp_sync_dir (int dirfd)
 }
 
 int
+esp_replace_file (int dirfd, const char *temp, const char *name)
+{
+  if (renameat (dirfd, temp, dirfd, name) == 0 && esp_sync_dir (dirfd) == 0)
+    return 0;
+  esp_error ("rename: %s: %m", name);
+  return -1;
+}
+
+int
 esp_open_dir (int dirfd, const char *name)
 {
   return openat (dirfd, name ? name : ".",

@@ -37,6 +37,11 @@ extern int esp_read_file (int dirfd, const char *name, size_t max,
 extern int esp_write_file_atomic (int dirfd, const char *name,
                                   const void *buf, size_t len, mode_t mode);
 
+/* Put the finished and synced file TEMP in the place of NAME, durably.
+ * Reports one error.
+ */
+extern int esp_replace_file (int dirfd, const char *temp, const char *name);
+
 /* fsync a directory.  Report nothing. */
 extern int esp_sync_dir (int dirfd);
 
