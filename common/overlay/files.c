@@ -65,7 +65,8 @@ parse_doc (json_t *root, struct overlay_doc *doc)
   doc->created = esp_doc_u64 (root, "created", 0, &bad);
   uint64_t grace = esp_doc_u64 (root, "grace", 0, &bad);
   doc->grace = (unsigned) grace;
-  if (bad || grace > UINT_MAX || parse_mode (mode, &doc->mode) == -1 || doc->size > ESP_DISK_MAX ||
+  if (bad || grace > UINT_MAX || doc->size > ESP_DISK_MAX ||
+      parse_mode (mode, &doc->mode) == -1 ||
       (tip && esp_uuid_parse (tip, &doc->tip) == -1) ||
       (boot_id && strlen (boot_id) >= sizeof doc->boot_id))
     return -1;
