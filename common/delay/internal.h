@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Inside delayed load (docs/delayed-load.md): what its files share.
+ *
+ *   engine.c   start, stop, points (the restore points that are in use)
+ *   flight.c   flights: joining, queues, what becomes of them
+ *   worker.c   pools of threads: a flight becomes a request
+ *   request.c  a request: locks, checks, sources one after another, hedging
+ *   sources.c  where a restore point comes from; centers and their breakers
+ *   reader.c   reads: what is missing, waiting for it
+ *   ahead.c    read-ahead of sequential readers
+ *   hydrate.c  the keeper: hydration, wishes, idle points
+ *   bound.c    delayload-max
+ *   recorder.c boot profiles: learnt and used
+ *
+ * Locks: delay->lock protects everything here that is not constant or
+ * atomic, and is held for no I/O; a point's sources_lock is held while its
+ * sources are opened (only who wants to fetch of it waits), and never
+ * together with delay->lock.  Hits take none.
+ */
+
+#ifndef ESPALIER_DELAY_INTERNAL_H
+#define ESPALIER_DELAY_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "center/origin.h"
+#include "delay/delay.h"
+#include "store/have.h"
+
+/* --- for recorder.c ---------------------------------------------------- */
+/* Called by reader.c.  _open may return NULL: nothing is recorded then.
+ * _touch at each read (hits and misses), by any of the connection's threads,
+ * before what is missing is waited for; while it returns true.
+ */
+struct recorder;
+extern struct recorder *recorder_open (struct esp_delay_reader *reader);
+extern bool recorder_touch (struct recorder *recorder, uint64_t offset,
+                            uint64_t count);
+extern void recorder_close (struct recorder *recorder);
+
+/* What it may use.  Fetch what is missing of [OFFSET, OFFSET+COUNT), clipped
+ * to the disk, in class ahead and in the order of calls; waits for nothing.
+ * Returns how many segments were queued, -1 where none can be now.
+ */
+extern int reader_ahead (struct esp_delay_reader *reader, uint64_t offset,
+                         uint64_t count);
+/* Bytes of raw that are queued or fetched in class ahead. */
+extern uint64_t delay_ahead_pending (struct esp_delay *delay);
+extern struct esp_store *reader_store (const struct esp_delay_reader *reader);
+extern struct esp_image *reader_image (const struct esp_delay_reader *reader);
+/* Is there anything of its chain that may have to be fetched? */
+extern bool reader_is_delayed (struct esp_delay_reader *reader);
+
+#endif /* ESPALIER_DELAY_INTERNAL_H */
