@@ -10,7 +10,7 @@
  *   ahead.c    read-ahead of sequential readers
  *   hydrate.c  the keeper: hydration, wishes, idle points
  *   bound.c    delayload-max
- *   recorder.c boot profiles: learnt and used
+ *   recorder.c boot profiles: learnt (recording.c) and used (player.c)
  *
  * Locks: delay->lock protects everything here that is not constant or
  * atomic, and is held for no I/O; a point's sources_lock is held while its
@@ -31,13 +31,25 @@
 #include "delay/delay.h"
 #include "store/have.h"
 
-/* --- for recorder.c ---------------------------------------------------- */
+/* --- recorder.c: boot profiles ------------------------------------------ */
+/* One for each engine; NULL (out of memory, params.profile is false): the
+ * engine goes on without.  The keeper calls _tick every 20 to 100 ms, and no
+ * lock of the engine is held at any of these calls.  _free saves what was
+ * learnt; no recorder is open any more.
+ */
+struct boots;
+extern struct boots *boots_new (struct esp_delay *delay,
+                                struct esp_store *store);
+extern void boots_tick (struct boots *boots);
+extern void boots_free (struct boots *boots);
+
 /* Called by reader.c.  _open may return NULL: nothing is recorded then.
  * _touch at each read (hits and misses), by any of the connection's threads,
  * before what is missing is waited for; while it returns true.
  */
 struct recorder;
-extern struct recorder *recorder_open (struct esp_delay_reader *reader);
+extern struct recorder *recorder_open (struct boots *boots,
+                                       struct esp_delay_reader *reader);
 extern bool recorder_touch (struct recorder *recorder, uint64_t offset,
                             uint64_t count);
 extern void recorder_close (struct recorder *recorder);
