@@ -69,7 +69,8 @@ struct esp_variant {
 };
 
 /* Parse "256K", "256K,zstd:3", "64K,none", "1M,zstd,key=NAME" (what --variant
- * takes) into shift, codec, *LEVEL, key, and id.  EINVAL, reported.
+ * takes) into shift, codec, *LEVEL (1 to 22; 0 without zstd), key, and id;
+ * the rest of *OUT is zeroed.  EINVAL, reported.
  */
 extern int esp_variant_parse (const char *text, struct esp_variant *out,
                               int *level);
@@ -98,7 +99,10 @@ struct esp_reference {
 extern void esp_reference_clear (struct esp_reference *r);
 #define CLEANUP_REFERENCE __attribute__ ((cleanup (esp_reference_clear)))
 
-/* Signing: SIGNER NULL writes it unsigned.  The text is malloced. */
+/* Signing: SIGNER NULL writes it unsigned.  The text is malloced, with a NUL
+ * that *LEN does not count.  What would be refused when it is read is
+ * refused here (EINVAL, EFBIG; reported).
+ */
 struct esp_signer;              /* center/keys.h */
 struct esp_trust;
 extern char *esp_manifest_format (const struct esp_manifest *m,
@@ -125,9 +129,17 @@ extern int esp_reference_parse (const char *text, size_t len, const char *id,
  * are not wholly absent.  Malloced.
  */
 extern void *esp_map_pack (const struct esp_map *map, size_t *len);
-/* A map in memory for a disk of SIZE bytes. */
+/* A map in memory for a disk of SIZE bytes.  Checks itself against damage
+ * only: who has a manifest calls esp_manifest_map.
+ */
 extern struct esp_map *esp_map_unpack (const void *buf, size_t len,
                                        uint64_t size, const char *where);
+/* The object map of M: its length and digest, and what it holds, must be what
+ * the manifest says.
+ */
+extern struct esp_map *esp_manifest_map (const struct esp_manifest *m,
+                                         const void *buf, size_t len,
+                                         const char *where);
 
 /* --- indexes ---------------------------------------------------------- */
 /* One segment; in the file 48 bytes, by rising number; the segments' places
@@ -139,6 +151,8 @@ struct esp_segment {
   uint64_t offset;              /* in the pack */
   esp_digest digest;            /* of raw */
 };
+/* At most so many: choose larger segments beyond (2 TiB at 64 KiB). */
+#define ESP_INDEX_SEGMENTS_MAX (1u << 25)
 struct esp_index {
   unsigned shift;
   size_t n;
@@ -147,14 +161,18 @@ struct esp_index {
 extern void esp_index_clear (struct esp_index *index);
 #define CLEANUP_INDEX __attribute__ ((cleanup (esp_index_clear)))
 
-struct esp_segment_key;         /* a variant's key; below */
+struct esp_segment_key;         /* a variant's key; center/keys.h */
+/* The bytes of an index of N segments, in the clear or encrypted. */
+extern uint64_t esp_index_bytes (uint64_t n, bool encrypted);
 /* The bytes of an index, malloced; encrypted as a whole where KEY is not
  * NULL.
  */
 extern void *esp_index_pack (const struct esp_index *index,
                              const struct esp_segment_key *key, size_t *len);
 /* MAP is the layer's: the index must have exactly the segments in which it
- * has data.  VARIANT gives what it must agree with.
+ * has data.  VARIANT gives what it must agree with: sizes, the digest, so
+ * that no other index passes, and whether KEY is needed (ENOKEY: it is, and
+ * is NULL).
  */
 extern int esp_index_unpack (const void *buf, size_t len,
                              const struct esp_variant *variant,
@@ -185,13 +203,16 @@ struct esp_packer;
 extern struct esp_packer *esp_packer_new (enum esp_codec codec, int level,
                                           const struct esp_segment_key *key);
 extern void esp_packer_free (struct esp_packer *packer);
-/* OUT has room for LEN + ESP_SEGMENT_OVERHEAD bytes.  DIGEST is filled. */
+/* OUT has room for LEN + ESP_SEGMENT_OVERHEAD bytes, LEN is 1 to 4 MiB.
+ * DIGEST is filled.
+ */
 extern int esp_pack_segment (struct esp_packer *packer, uint32_t number,
                              const void *raw, size_t len, void *out,
                              size_t *stored, esp_digest *digest);
 /* RAW has room for LEN bytes, which the segment must have; its digest must
- * be DIGEST (NULL: is not looked at).  EBADMSG, EKEYREJECTED: reported
- * unless QUIET (the caller tries another source, and says more).
+ * be DIGEST (NULL: is not looked at).  EBADMSG: reported unless QUIET (the
+ * caller tries another source, and says more); RAW is undefined then.  (A
+ * wrong key does not come so far: esp_segment_key_load refuses it.)
  */
 extern int esp_unpack_segment (struct esp_packer *packer, uint32_t number,
                                const void *stored, size_t nstored, void *raw,
@@ -204,10 +225,13 @@ extern int esp_unpack_segment (struct esp_packer *packer, uint32_t number,
  */
 #define ESP_PROFILE_SHIFT 16u
 #define ESP_PROFILE_UNITS_MAX (1u << 17)        /* 8 GiB of touches */
+#define ESP_PROFILE_BYTES_MAX (32u + 12u * ESP_PROFILE_UNITS_MAX)
 struct esp_profile_unit {
-  uint32_t unit;                /* disk offset / 64 KiB */
-  uint16_t boots;               /* of the last 16: a bit each, newest lowest */
-  uint32_t rank;                /* mean of its places in those boots, * 16 */
+  uint32_t unit;                /* disk offset / 64 KiB; each once */
+  uint16_t boots;               /* of the last 16: a bit each, newest lowest;
+                                 * not 0, no bit beyond the boots there were */
+  uint32_t rank;                /* mean of its places in those boots, * 16;
+                                 * below ESP_PROFILE_UNITS_MAX * 16 */
 };
 struct esp_profile {
   unsigned boots;               /* merged so far; saturates at 65535 */
@@ -216,6 +240,7 @@ struct esp_profile {
 };
 extern void esp_profile_clear (struct esp_profile *p);
 #define CLEANUP_PROFILE __attribute__ ((cleanup (esp_profile_clear)))
+/* A profile that would not be read is EINVAL, reported. */
 extern void *esp_profile_pack (const struct esp_profile *p, size_t *len);
 extern int esp_profile_unpack (const void *buf, size_t len,
                                uint64_t disk_size, const char *where,

@@ -116,6 +116,18 @@ extern enum esp_state esp_map_run (const struct esp_map *map, uint64_t block,
 extern void esp_map_set (struct esp_map *map, uint64_t block, uint64_t n,
                          enum esp_state s, int64_t *added);
 
+/* The states of PAGE (1 .. npages) as bytes, little endian, four blocks a
+ * byte; behind the end of the disk zero.  esp_map_get_page returns whether
+ * any block is not absent; esp_map_set_page takes bytes that nobody checked:
+ * false, and nothing is changed, where one is no state, or is behind the end
+ * of the disk.
+ */
+#define ESP_MAP_PAGE_BYTES (ESP_MAP_PAGE_WORDS * 8)
+extern bool esp_map_get_page (const struct esp_map *map, uint64_t page,
+                              uint8_t states[ESP_MAP_PAGE_BYTES]);
+extern bool esp_map_set_page (struct esp_map *map, uint64_t page,
+                              const uint8_t states[ESP_MAP_PAGE_BYTES]);
+
 /* Number of blocks in state S. */
 extern uint64_t esp_map_count (const struct esp_map *map, enum esp_state s);
 

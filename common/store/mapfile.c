@@ -116,17 +116,6 @@ esp_map_mark_clean (struct esp_map *map)
   return put_header (map, map->fd, true);
 }
 
-/* The states of PAGE as they are now, into a slot's payload. */
-static void
-copy_out (const struct esp_map *map, uint64_t page, uint8_t *slot)
-{
-  uint64_t first, n = map_page_words (map, page, &first);
-
-  for (uint64_t i = 0; i < n; ++i)
-    esp_put64 (slot + SLOT_HEAD + i * 8, atomic_load (&map->words[first + i]));
-  memset (slot + SLOT_HEAD + n * 8, 0, SLOT - SLOT_HEAD - n * 8);
-}
-
 static int
 put_present (struct esp_map *map, int fd)
 {
@@ -135,7 +124,7 @@ put_present (struct esp_map *map, int fd)
 
     if (!esp_map_present (map, page))
       continue;
-    copy_out (map, page, slot);
+    esp_map_get_page (map, page, slot + SLOT_HEAD);
     if (put_slot (map, fd, slot, page) == -1)
       return -1;
   }
@@ -263,7 +252,7 @@ is_dirty (const struct esp_map *map)
 static int
 copy_page (struct esp_map *map, uint64_t page, uint8_t *slot)
 {
-  copy_out (map, page, slot);
+  esp_map_get_page (map, page, slot + SLOT_HEAD);
   return 0;
 }
 

@@ -124,45 +124,19 @@ load_header (struct load *l, int fd)
   return 0;
 }
 
-/* Are blocks behind the end of the disk absent, and is 3 nowhere? */
-static bool
-states_ok (const struct load *l, const uint8_t *payload, uint64_t first,
-           uint64_t n)
-{
-  uint64_t blocks = esp_blocks (l->map->size);
-
-  for (uint64_t i = 0; i < n; ++i) {
-    uint64_t x = esp_get64 (payload + i * 8);
-    uint64_t block = (first + i) * ESP_WORD_BLOCKS;
-
-    if (x & (x >> 1) & ESP_STATES_LOW)
-      return false;
-    if (block >= blocks ? x != 0
-        : blocks - block < ESP_WORD_BLOCKS && x >> (2 * (blocks - block)))
-      return false;
-  }
-  return all_zero (payload + n * 8, SLOT - SLOT_HEAD - n * 8);
-}
-
 static int
 load_page (struct load *l, const uint8_t *pair, uint64_t page)
 {
   struct esp_map *map = l->map;
-  uint64_t first, n = map_page_words (map, page, &first);
   const uint8_t *slot;
 
   if (choose (l, pair, page, &slot) == -1)
     return -1;
   if (!slot)
     return 0;
-  if (!states_ok (l, slot + SLOT_HEAD, first, n))
+  if (!map_put_page (map, page, slot + SLOT_HEAD))
     return damaged (l, "a page has states that make no sense");
-  for (uint64_t i = 0; i < n; ++i)
-    atomic_store_explicit (&map->words[first + i],
-                           esp_get64 (slot + SLOT_HEAD + i * 8),
-                           memory_order_relaxed);
   map->generation[page] = esp_get64 (slot + H_GEN);
-  map_mark (map->present, page);
   return 0;
 }
 

@@ -67,4 +67,8 @@ map_mark (_Atomic uint64_t *table, uint64_t page)
     atomic_fetch_or (&table[page / 64], bit);
 }
 
+/* esp_map_set_page without the mark: the page is what the file has. */
+extern bool map_put_page (struct esp_map *map, uint64_t page,
+                          const uint8_t *states);
+
 #endif /* ESPALIER_MAPPRIV_H */

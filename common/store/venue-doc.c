@@ -10,6 +10,7 @@
 #include <string.h>
 #include <jansson.h>
 
+#include "store/fields.h"
 #include "store/internal.h"
 #include "store/venue.h"
 #include "util/doc.h"
@@ -85,20 +86,21 @@ get_log (json_t *doc, uint64_t revision, struct esp_venue_log *log)
   return last == revision;
 }
 
-static bool
-get_venue (json_t *doc, const char *id, struct esp_venue *v)
+bool
+esp_venue_read_fields (json_t *o, const char *id, struct esp_venue *v)
 {
   bool bad = false;
-  const char *s = esp_doc_string (doc, "id", &bad);
+  const char *s = esp_doc_string (o, "id", &bad);
 
   if (bad || !s || strcmp (s, id) != 0)
     return false;
   strcpy (v->id, id);           /* a valid name, so it fits */
-  v->created = esp_doc_u64 (doc, "created", 0, &bad);
-  v->changed = esp_doc_u64 (doc, "changed", 0, &bad);
-  v->revision = esp_doc_u64 (doc, "revision", 0, &bad);
-  return !bad && (v->description = get_string (doc, "description")) &&
-    get_disks (doc, &v->disks, &v->ndisks);
+  v->created = esp_doc_u64 (o, "created", 0, &bad);
+  v->changed = esp_doc_u64 (o, "changed", 0, &bad);
+  v->revision = esp_doc_u64 (o, "revision", 0, &bad);
+  return !bad && v->revision > 0 && v->revision <= REVISION_MAX &&
+    (v->description = get_string (o, "description")) &&
+    get_disks (o, &v->disks, &v->ndisks);
 }
 
 int
@@ -115,7 +117,7 @@ venue_read (struct esp_store *store, const char *id, struct esp_venue *venue,
                       ESP_VENUE_VERSION);
   if (!doc)
     return -1;
-  if (!get_venue (doc, id, &v) || !get_log (doc, v.revision, &l)) {
+  if (!esp_venue_read_fields (doc, id, &v) || !get_log (doc, v.revision, &l)) {
     errno = EBADMSG;
     esp_error ("venues/%s: damaged: a field is missing or wrong: run"
                " 'espalier store check'", id);
@@ -177,20 +179,24 @@ make_log (const struct esp_venue_log *log)
   return array;
 }
 
+json_t *
+esp_venue_fields (const struct esp_venue *v)
+{
+  return json_pack ("{s:s, s:s, s:I, s:I, s:I, s:o}", "id", v->id,
+                    "description", v->description,
+                    "created", (json_int_t) v->created,
+                    "changed", (json_int_t) v->changed,
+                    "revision", (json_int_t) v->revision,
+                    "disks", make_disks (v->disks, v->ndisks));
+}
+
 int
 venue_write (struct esp_store *store, const struct esp_venue *v,
              const struct esp_venue_log *log)
 {
-  CLEANUP_JSON json_t *doc =
-    json_pack ("{s:s, s:s, s:I, s:I, s:I, s:o, s:o}", "id", v->id,
-               "description", v->description,
-               "created", (json_int_t) v->created,
-               "changed", (json_int_t) v->changed,
-               "revision", (json_int_t) v->revision,
-               "disks", make_disks (v->disks, v->ndisks),
-               "log", make_log (log));
+  CLEANUP_JSON json_t *doc = esp_venue_fields (v);
 
-  if (!doc) {
+  if (!doc || json_object_set_new (doc, "log", make_log (log)) == -1) {
     errno = ENOMEM;
     esp_error ("venues/%s: json_pack: %m", v->id);
     return -1;

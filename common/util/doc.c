@@ -120,6 +120,27 @@ check_line (const char *buf, size_t len, const char *kind, int max_version,
   return true;
 }
 
+static bool
+check_doc (const char *buf, size_t len, const char *kind, int max_version,
+           const char *where, size_t *body)
+{
+  if (len > ESP_DOC_MAX) {
+    esp_error ("%s: is larger than a document can be", where);
+    errno = EFBIG;
+    return false;
+  }
+  return check_line (buf, len, kind, max_version, where, body);
+}
+
+int
+esp_doc_check (const char *buf, size_t len, const char *kind, int max_version,
+               const char *where)
+{
+  size_t body;
+
+  return check_doc (buf, len, kind, max_version, where, &body) ? 0 : -1;
+}
+
 json_t *
 esp_doc_parse (const char *buf, size_t len, const char *kind, int max_version,
                const char *where)
@@ -127,12 +148,7 @@ esp_doc_parse (const char *buf, size_t len, const char *kind, int max_version,
   json_error_t err;
   size_t body;
 
-  if (len > ESP_DOC_MAX) {
-    esp_error ("%s: is larger than a document can be", where);
-    errno = EFBIG;
-    return NULL;
-  }
-  if (!check_line (buf, len, kind, max_version, where, &body))
+  if (!check_doc (buf, len, kind, max_version, where, &body))
     return NULL;
   ESP_CLEANUP (json) json_t *root =
     json_loadb (buf + body, len - body, JSON_REJECT_DUPLICATES, &err);
@@ -157,9 +173,8 @@ esp_doc_load (int dirfd, const char *name, const char *kind, int max_version)
   return esp_doc_parse (buf, len, kind, max_version, name);
 }
 
-int
-esp_doc_save (int dirfd, const char *name, const char *kind, int version,
-              json_t *root, mode_t mode)
+char *
+esp_doc_format (const char *kind, int version, json_t *root, size_t *len)
 {
   CLEANUP_FREE char *json = json_dumps (root, JSON_INDENT (2));
   CLEANUP_FREE char *body = json ? esp_asprintf ("%s\n", json) : NULL;
@@ -169,15 +184,28 @@ esp_doc_save (int dirfd, const char *name, const char *kind, int version,
 
   if (!all) {
     errno = ENOMEM;
-    esp_error ("write: %s: %m", name);
-    return -1;
+    return NULL;
   }
-  if (strlen (all) > ESP_DOC_MAX) {
+  *len = strlen (all);
+  if (*len > ESP_DOC_MAX) {
     errno = EFBIG;
+    return NULL;
+  }
+  return ESP_STEAL (all);
+}
+
+int
+esp_doc_save (int dirfd, const char *name, const char *kind, int version,
+              json_t *root, mode_t mode)
+{
+  size_t len;
+  CLEANUP_FREE char *all = esp_doc_format (kind, version, root, &len);
+
+  if (!all) {
     esp_error ("write: %s: %m", name);
     return -1;
   }
-  return esp_write_file_atomic (dirfd, name, all, strlen (all), mode);
+  return esp_write_file_atomic (dirfd, name, all, len, mode);
 }
 
 /* The value of KEY; NULL where it is absent, or O is no object (*BAD). */

@@ -33,6 +33,19 @@ extern json_t *esp_doc_load (int dirfd, const char *name, const char *kind,
 extern json_t *esp_doc_parse (const char *buf, size_t len, const char *kind,
                               int max_version, const char *where);
 
+/* Only the first line of BUF, and the checksum of the rest: is it a sound
+ * document of KIND, at most MAX_VERSION?  For what must be known before the
+ * JSON is read at all.  Errors as esp_doc_parse.
+ */
+extern int esp_doc_check (const char *buf, size_t len, const char *kind,
+                          int max_version, const char *where);
+
+/* The text of a document, malloced, with a NUL that *LEN does not count.
+ * ENOMEM, EFBIG; reports nothing.  ROOT stays the caller's.
+ */
+extern char *esp_doc_format (const char *kind, int version, json_t *root,
+                             size_t *len);
+
 /* Write ROOT atomically and durably as NAME.  ROOT stays the caller's. */
 extern int esp_doc_save (int dirfd, const char *name, const char *kind,
                          int version, json_t *root, mode_t mode);
