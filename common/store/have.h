@@ -188,15 +188,42 @@ extern int esp_segments_load (struct esp_store *store, const esp_uuid *uuid,
 /* --- profiles ---------------------------------------------------------- */
 /* The boot profile of a tip: its own, else that of its nearest ancestor
  * less the units in which newer restore points have blocks; empty where there
- * is none.  A damaged one counts as none.
+ * is none.  A damaged one counts as none (a warning says so).
  */
 extern int esp_rp_profile (struct esp_store *store, const esp_uuid *tip,
                            struct esp_profile *out);
-/* Only its own (ENOENT not reported); replace it (atomic, durable). */
+/* Only its own (ENOENT not reported); replace it (atomic, durable).  EBUSY,
+ * reported: the restore point is being merged or deleted.
+ */
 extern int esp_rp_profile_load (struct esp_store *store, const esp_uuid *uuid,
                                 struct esp_profile *out);
 extern int esp_rp_profile_save (struct esp_store *store, const esp_uuid *uuid,
                                 const struct esp_profile *profile);
+/* Load a restore point's own profile (none, or damaged: empty), let CHANGE
+ * change it, and save it: one process at a time, so that no change is lost.
+ * EAGAIN, not reported, while another one is at it: try again later.
+ */
+extern int esp_rp_profile_change (struct esp_store *store,
+                                  const esp_uuid *uuid,
+                                  int (*change) (void *arg,
+                                                 struct esp_profile *profile),
+                                  void *arg);
+
+/* The next three are pure; they report only that memory is short. */
+/* Add a boot that touched the N different units of ORDER, in that order.
+ * Units that none of the last 16 boots touched go.
+ */
+extern int esp_profile_merge (struct esp_profile *profile,
+                              const uint32_t *order, size_t n);
+/* What two sides (a store and a center) know of the same tip, in INTO: the
+ * boots of both side by side, newest beside newest.  The same boot on both
+ * sides counts once, and INTO with itself stays as it is.
+ */
+extern int esp_profile_union (struct esp_profile *into,
+                              const struct esp_profile *other);
+/* Did at least half of the (last 16) boots touch UNIT? */
+extern bool esp_profile_wanted (const struct esp_profile *profile,
+                                const struct esp_profile_unit *unit);
 
 #pragma GCC visibility pop
 #endif /* ESPALIER_HAVE_H */
