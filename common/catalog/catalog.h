@@ -24,6 +24,7 @@ struct esp_catalog;
 enum esp_rp_kind {
   ESP_RP_STORED,                /* its blocks are in restore-points/UUID/data */
   ESP_RP_IN_PLACE,              /* a root in place: a file or device at `path` */
+  ESP_RP_DELAYED,               /* in data too, once fetched: store/have.h */
 };
 
 struct esp_resource {

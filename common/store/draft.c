@@ -165,7 +165,7 @@ write_data (struct esp_draft *draft)
   if (draft->data_fd == -1)     /* in place */
     return 0;
   if (fdatasync (draft->data_fd) == 0 &&
-      fchmod (draft->data_fd, 0444) == 0)
+      (draft->delayed || fchmod (draft->data_fd, 0444) == 0))
     return 0;
   esp_error ("fdatasync: data of restore point %s: %m", draft->rp.name);
   return -1;
@@ -189,7 +189,8 @@ complete (struct esp_draft *draft, json_t *in_place)
 {
   struct esp_rp *rp = &draft->rp;
 
-  rp->created = (uint64_t) time (NULL);
+  if (!draft->delayed)
+    rp->created = (uint64_t) time (NULL);
   rp->data_blocks = esp_map_count (draft->map, ESP_DATA);
   rp->zero_blocks = esp_map_count (draft->map, ESP_ZERO);
   esp_rp_step ("draft: before the data");
@@ -200,6 +201,9 @@ complete (struct esp_draft *draft, json_t *in_place)
   esp_rp_step ("draft: before the chain");
   if (esp_rp_build_chain (draft->store, rp, draft->map, draft->dir_fd,
                           ESP_RP_CHAIN) == -1)
+    return -1;
+  if (draft->delayed &&
+      delayed_write_files (draft->dir_fd, draft->map, draft->delayed) == -1)
     return -1;
   esp_rp_step ("draft: before meta");
   if (write_meta (draft, in_place) == -1)

@@ -71,6 +71,11 @@ extern unsigned esp_have_shift (const struct esp_have *have);
 extern size_t esp_have_entries (const struct esp_have *have);
 extern uint64_t esp_have_bytes (const struct esp_have *have);   /* of raw, all */
 extern uint64_t esp_have_local (const struct esp_have *have);   /* live */
+/* The same without opening it: what `have` says, which a killed process may
+ * have left a little off.  Reports nothing.
+ */
+extern int esp_have_peek (struct esp_store *store, const esp_uuid *uuid,
+                          uint64_t *local);
 /* All CHECKED now?  One load: for every read. */
 extern bool esp_have_complete (const struct esp_have *have);
 

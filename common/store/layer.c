@@ -42,7 +42,7 @@
 #include <unistd.h>
 
 #include "store/inplace.h"
-#include "store/layer.h"
+#include "store/layer-internal.h"
 #include "store/rp.h"
 #include "util/bits.h"
 #include "util/cleanup.h"
@@ -71,6 +71,7 @@ struct layer {
   uint64_t size;                /* of the file */
   uint64_t limit;               /* size in whole blocks: see `limit_of` */
   struct esp_inplace inplace;   /* path NULL: a stored one */
+  struct esp_have *have;        /* of a delayed one, else NULL */
 
   _Atomic uint64_t next_check;  /* of a root in place; nanoseconds */
   atomic_bool stale;
@@ -137,6 +138,7 @@ static void
 free_layer (struct layer *l)
 {
   unmap (l);
+  esp_have_close (l->have);
   if (l->fd >= 0)
     close (l->fd);
   esp_inplace_clear (&l->inplace);
@@ -159,7 +161,8 @@ now (void)
 static bool
 rest_locked (struct layer *l)
 {
-  if (!keep_idle || !l->map || l->inplace.path || nidle >= IDLE_MAX)
+  if (!keep_idle || !l->map || l->inplace.path || l->have ||
+      nidle >= IDLE_MAX)
     return false;
   l->open = false;
   l->idle_since = now ();
@@ -284,7 +287,7 @@ open_in_place (struct layer *l, int dir)
 }
 
 static int
-open_stored (struct layer *l)
+open_stored (struct layer *l, int dir)
 {
   struct stat st;
 
@@ -300,7 +303,8 @@ open_stored (struct layer *l)
     unmap (l);
   l->dev = st.st_dev;
   l->ino = st.st_ino;
-  return 0;
+  return layer_may_be_delayed (dir, &st)
+    ? layer_open_delayed (l->store, &l->uuid, &l->have) : 0;
 }
 
 static int
@@ -313,7 +317,7 @@ open_file (struct layer *l)
   l->fd = openat (dir, ESP_RP_DATA, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
   if (l->fd == -1)
     return errno == ENOENT ? open_in_place (l, dir) : fail (l, "open: data");
-  return open_stored (l);
+  return open_stored (l, dir);
 }
 
 /* Address space is short: that of idle layers is there to be had. */
@@ -354,6 +358,7 @@ unopen (struct layer *l)
     close (l->fd);
   l->fd = -1;
   esp_inplace_clear (&l->inplace);
+  esp_have_close (ESP_STEAL (l->have));
   errno = saved;
 }
 
@@ -487,10 +492,8 @@ read_unmapped (struct layer *l, uint8_t *buf, uint64_t n, uint64_t offset)
 }
 
 int
-layer_read (struct layer *layer, void *buf, uint64_t n, uint64_t offset)
+layer_read_now (struct layer *layer, void *buf, uint64_t n, uint64_t offset)
 {
-  if (layer->inplace.path && check_in_place (layer) == -1)
-    return -1;
   if (offset + n > layer->limit)
     return read_failed (layer);
   if (!layer->map)
@@ -500,8 +503,18 @@ layer_read (struct layer *layer, void *buf, uint64_t n, uint64_t offset)
   return 0;
 }
 
+int
+layer_read (struct layer *layer, void *buf, uint64_t n, uint64_t offset)
+{
+  if (layer->have)
+    return layer_read_delayed (layer, layer->have, buf, n, offset);
+  if (layer->inplace.path && check_in_place (layer) == -1)
+    return -1;
+  return layer_read_now (layer, buf, n, offset);
+}
+
 void
-layer_cache (struct layer *layer, uint64_t n, uint64_t offset)
+layer_cache_now (struct layer *layer, uint64_t n, uint64_t offset)
 {
   uint64_t end = offset + n < layer->size ? offset + n : layer->size;
 
@@ -515,4 +528,13 @@ layer_cache (struct layer *layer, uint64_t n, uint64_t offset)
   else
     (void) posix_fadvise (layer->fd, offset, end - offset,
                           POSIX_FADV_WILLNEED);
+}
+
+void
+layer_cache (struct layer *layer, uint64_t n, uint64_t offset)
+{
+  if (layer->have)
+    layer_cache_delayed (layer, layer->have, n, offset);
+  else
+    layer_cache_now (layer, n, offset);
 }

@@ -7,6 +7,8 @@
  * and then every tip must read as before.  The steps, each durable before
  * the next, and why what stands behind each of them is right:
  *
+ *  0          A delayed C, which must be whole, becomes a stored one; a stored
+ *             one loses its digests (`segments`), which would be wrong.
  *  1 data     P's blocks that C does not have are copied into C's data, to
  *             places that C's map calls absent: nobody reads them.
  *  2 map      C's map becomes the union.  C's chain is the old one still,
@@ -487,12 +489,24 @@ update_catalog (struct merge *m)
   return -1;
 }
 
+/* Delayed ones must be whole; C then is what was made here.  (Not what is
+ * only local: its tables would not fit its new blocks.)
+ */
+static int
+become_stored (struct merge *m)
+{
+  if (delayed_require_whole_locked (m->p_lock, &m->p, "merged") == -1 ||
+      delayed_require_whole_locked (m->locks[0], &m->c, "merged into") == -1)
+    return -1;
+  return delayed_to_stored (m->store, &m->c, m->locks[0]);
+}
+
 static int
 merge (struct merge *m)
 {
   char text[ESP_UUID_TEXT];
 
-  if (load_maps (m) == -1 || copy_data (m) == -1)
+  if (become_stored (m) == -1 || load_maps (m) == -1 || copy_data (m) == -1)
     return -1;
   esp_rp_step ("merge: after the data");
   if (replace_map (m) == -1)
@@ -522,6 +536,8 @@ esp_rp_merge (struct esp_store *store, const esp_uuid *uuid,
   if (esp_rp_writable (store) == -1 ||
       find_child (&m, uuid) == -1 ||
       esp_rp_check_unused (store, &m.p, true) == -1 ||
+      delayed_require_whole (store, &m.p, "merged") == -1 ||
+      delayed_require_whole (store, &m.c, "merged into") == -1 ||
       lock_all (&m) == -1 || look_again (&m) == -1)
     return -1;
   return merge (&m);

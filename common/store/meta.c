@@ -27,6 +27,7 @@
 static const char *const kind_names[] = {
   [ESP_RP_STORED] = "stored",
   [ESP_RP_IN_PLACE] = "in-place",
+  [ESP_RP_DELAYED] = "delayed",
 };
 
 const char *
@@ -220,8 +221,10 @@ esp_meta_save (int dir_fd, json_t *meta, const char *where)
   /* What we would not read again is not written. */
   if (esp_rp_from_meta (meta, &rp, NULL, where) == -1)
     return -1;
+  /* Who does not know delayed ones must not take this for damage. */
   return esp_doc_save (dir_fd, ESP_RP_META, ESP_RP_META_KIND,
-                       ESP_RP_META_VERSION, meta, 0644);
+                       rp.kind == ESP_RP_DELAYED ? ESP_RP_META_VERSION : 1,
+                       meta, 0644);
 }
 
 /* --- the map that belongs to a meta ------------------------------------- */

@@ -93,6 +93,30 @@ extern int esp_rp_check_unused (struct esp_store *store,
 extern int esp_rp_open_in_place (struct esp_store *store,
                                  const esp_uuid *uuid);
 
+/* --- delayed.c --------------------------------------------------------- */
+/* The files of a delayed restore point beside data, map, chain and meta,
+ * written into DIR, each durable once DIR is synced.
+ */
+struct delayed_parts;
+extern int delayed_write_files (int dir, const struct esp_map *map,
+                                const struct delayed_parts *parts);
+
+/* 0 where RP is no delayed one, or all of it is local, checked and durable;
+ * else EBUSY, reported: it cannot be WHAT ("merged") yet.  _locked: the same
+ * for who has its directory DIR locked exclusively, and called the other one
+ * before.
+ */
+extern int delayed_require_whole (struct esp_store *store,
+                                  const struct esp_rp *rp, const char *what);
+extern int delayed_require_whole_locked (int dir, const struct esp_rp *rp,
+                                         const char *what);
+/* A whole delayed restore point becomes a stored one; of a stored one
+ * `segments` goes, which a change of its blocks makes wrong.  DIR is its
+ * directory.
+ */
+extern int delayed_to_stored (struct esp_store *store, struct esp_rp *rp,
+                              int dir);
+
 /* For tests only: called at each step of which a crash must be harmless. */
 extern __attribute__ ((visibility ("default")))
 void (*esp_rp_test_step) (const char *step);

@@ -197,6 +197,8 @@ publish_locked (struct esp_store *store, struct esp_rp *rp, int from_fd,
   esp_uuid_text (&rp->uuid, text);
   esp_rp_step ("publish: before the rename");
   if (renameat (from_fd, from, rps, text) == -1) {
+    if (errno == ENOTEMPTY)     /* one that was pulled meanwhile */
+      errno = EEXIST;
     esp_error ("rename: restore-points/%s: %m", text);
     return -1;
   }

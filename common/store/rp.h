@@ -19,7 +19,7 @@
 #pragma GCC visibility push(default)
 
 #define ESP_RP_META_KIND "restore-point"
-#define ESP_RP_META_VERSION 1
+#define ESP_RP_META_VERSION 2           /* 1 but for delayed ones */
 
 /* The document `meta` of a restore point: all that the catalog's row has
  * (but the path of a root in place: the caller adds its object "in-place",
@@ -54,6 +54,7 @@ struct esp_draft {
   char tmp_name[64];
   int data_fd;
   int parent_lock;              /* holds the parent, shared; -1: a root */
+  const struct delayed_parts *delayed;  /* inside the library only */
 };
 
 /* Begin the restore point NAME over PARENT (NULL: a root) with a disk of

@@ -130,7 +130,7 @@ add_layer (struct tree *t, unsigned ranges, unsigned *seed)
   t->depth++;
   esp_uuid_new (&t->uuid[t->depth]);
   int fd = rp_dir (&t->uuid[t->depth]);
-  int data = openat (fd, ESP_RP_DATA, O_RDWR | O_CREAT, 0644);
+  int data = openat (fd, ESP_RP_DATA, O_RDWR | O_CREAT, 0444);
   assert_int_equal (ftruncate (data, esp_blocks (t->size) * ESP_BLOCK_SIZE), 0);
   while (ranges-- > 0)
     random_range (t, map, data, seed);
@@ -343,7 +343,7 @@ full_tree (uint64_t size)
     t.bytes[i] = i * 7 + i / 4096;
   esp_uuid_new (&t.uuid[1]);
   int fd = rp_dir (&t.uuid[1]);
-  int data = openat (fd, ESP_RP_DATA, O_RDWR | O_CREAT, 0644);
+  int data = openat (fd, ESP_RP_DATA, O_RDWR | O_CREAT, 0444);
   assert_int_equal (esp_pwrite_all (data, t.bytes, esp_blocks (size) * 4096, 0), 0);
   build_chain (&t, fd, map);
   esp_map_free (map);
@@ -473,7 +473,7 @@ idle_layer_of_a_replaced_file_is_read_anew (void **state)
   t.bytes[12345] ^= 0xff;
   int fd = rp_dir (&t.uuid[1]);
   assert_int_equal (esp_write_file_atomic (fd, ESP_RP_DATA, t.bytes,
-                                           300 * KIB, 0644), 0);
+                                           300 * KIB, 0444), 0);
   close (fd);
   read_and_close (&t);
   truncate_layer (&t.uuid[1], 100 * KIB);
@@ -774,7 +774,7 @@ depth_1000_opens_and_reads (void **state)
     esp_uuid_new (&u);
     close (fd);
     fd = rp_dir (&u);
-    int data = openat (fd, ESP_RP_DATA, O_RDWR | O_CREAT, 0644);
+    int data = openat (fd, ESP_RP_DATA, O_RDWR | O_CREAT, 0444);
     assert_int_equal (ftruncate (data, 8 * MIB), 0);
     assert_int_equal (pwrite (data, buf, sizeof buf, n * 4096), 4096);
     close (data);
