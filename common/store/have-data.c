@@ -231,16 +231,19 @@ bytes_right (struct esp_have *h, size_t entry)
   return esp_digest_eq (&want, &is);
 }
 
-/* The same, but not fooled by somebody who drops it meanwhile. */
+/* The same, but not fooled by somebody who drops it meanwhile: S gets the
+ * state that it had.  ABSENT: nothing to compare any more.
+ */
 static int
-compare (struct esp_have *h, size_t entry)
+compare (struct esp_have *h, size_t entry, enum esp_have_state *s)
 {
   uint64_t drops;
   int r;
 
   do {
     drops = have_drops (h);
-    r = bytes_right (h, entry);
+    *s = esp_have_state (h, entry);
+    r = *s == ESP_HAVE_ABSENT ? 0 : bytes_right (h, entry);
   } while (r != 1 && have_drops (h) != drops);
   return r;
 }
@@ -248,8 +251,11 @@ compare (struct esp_have *h, size_t entry)
 static int
 check_own (struct esp_have *h, size_t entry)
 {
-  int r = compare (h, entry);
+  enum esp_have_state s;
+  int r = compare (h, entry, &s);
 
+  if (s == ESP_HAVE_ABSENT)
+    return 0;
   atomic_store_explicit (&h->own[entry], r == 1 ? HAVE_OWN_GOOD : HAVE_OWN_BAD,
                          memory_order_release);
   return r;
@@ -270,7 +276,9 @@ esp_have_check (struct esp_have *h, size_t entry, bool again)
   if (have_begin_change (h) == -1)
     return -1;
   ESP_RDLOCK_SCOPE (&h->punch);
-  r = compare (h, entry);
+  r = compare (h, entry, &s);
+  if (s == ESP_HAVE_ABSENT)
+    return 0;
   if (r == 1) {
     if (s == ESP_HAVE_LOCAL)
       change_state (h, entry, ESP_HAVE_LOCAL, ESP_HAVE_CHECKED);
@@ -314,11 +322,12 @@ drop_batch (struct esp_have *h, const size_t *entries, size_t n, int data,
   for (size_t i = 0; i < n; i++)
     change_state (h, list[i], -1, ESP_HAVE_ABSENT);
   atomic_fetch_add (&h->h->drops, 1);
-  for (size_t i = 0; i < n; i++) {
+  for (size_t i = 0; i < n; i++)
     if (r == 0 && punch (h, list[i], data) == -1)
       r = fail (h, "fallocate");
+  /* Not before the last hole: LIST may have an entry twice. */
+  for (size_t i = 0; i < n; i++)
     have_ofd_lock (locks, HAVE_LOCK_ENTRIES + list[i], F_UNLCK, false);
-  }
   return r;
 }
 

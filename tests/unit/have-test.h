@@ -170,7 +170,10 @@ delayed_fetch_entry (struct delayed *d, struct esp_have *h, size_t entry)
   return 0;
 }
 
-/* The fetcher of the tests. */
+/* The fetcher of the tests.  Threads of one process agree by a mutex. */
+static pthread_mutex_t delayed_flights __attribute__ ((unused)) =
+  PTHREAD_MUTEX_INITIALIZER;
+
 static inline __attribute__ ((unused)) int
 delayed_fetch (void *arg, struct esp_store *store, const esp_uuid *uuid,
                uint64_t offset, uint64_t len)
@@ -192,11 +195,11 @@ delayed_fetch (void *arg, struct esp_store *store, const esp_uuid *uuid,
          esp_have_number (h, e) <= (offset + len - 1) >> SHIFT; e++) {
     if (esp_have_state (h, e) == ESP_HAVE_LOCAL)
       esp_have_check (h, e, false);
+    ESP_LOCK_SCOPE (&delayed_flights);
     if (esp_have_state (h, e) != ESP_HAVE_ABSENT)
       continue;
-    while (!esp_have_try_lock (h, e) &&
-           esp_have_state (h, e) != ESP_HAVE_CHECKED)
-      sched_yield ();
+    while (!esp_have_try_lock (h, e))
+      usleep (50);
     if (esp_have_state (h, e) == ESP_HAVE_ABSENT)
       r = delayed_fetch_entry (d, h, e);
     esp_have_unlock (h, e);

@@ -7,6 +7,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "store/internal.h"
+
 #define DISK ((UINT64_C (5) << 20) + 4096 * 3 + 512)
 
 static int
@@ -557,6 +559,415 @@ test_data_not_writable (void **state)
   delayed_clear (&d);
 }
 
+/* --- many at once --------------------------------------------------------------- */
+
+struct race {
+  struct delayed *d;
+  struct esp_image *image;
+  atomic_bool end;
+  atomic_ulong reads, drops;
+};
+
+/* In a thread, or a child. */
+static void
+die (const char *why)
+{
+  fprintf (stderr, "%s\n", why);
+  abort ();
+}
+
+static void *
+read_at_random (void *arg)
+{
+  struct race *r = arg;
+  struct member *m = &r->d->t->m[r->d->member];
+  unsigned seed = (unsigned) (uintptr_t) &seed;
+  unsigned char *buf = malloc (1 << 20);
+
+  while (!r->end) {
+    uint64_t offset = (unsigned) rand_r (&seed) % m->size;
+    uint64_t len = (unsigned) rand_r (&seed) %
+      (rand_r (&seed) % 4 ? 20000 : 1 << 20) + 1;
+
+    if (len > m->size - offset)
+      len = m->size - offset;
+    memset (buf, 0xee, len);
+    if (esp_image_pread (r->image, buf, len, offset) == -1)
+      die (unit_error);
+    if (memcmp (buf, m->bytes + offset, len) != 0)
+      die ("wrong bytes");
+    r->reads++;
+  }
+  free (buf);
+  return NULL;
+}
+
+static void *
+drop_at_random (void *arg)
+{
+  struct race *r = arg;
+  struct esp_have *h = delayed_open (r->d);
+  unsigned seed = 4711;
+  size_t entries[40];
+
+  while (!r->end) {
+    size_t n = (unsigned) rand_r (&seed) % 40 + 1;
+
+    for (size_t i = 0; i < n; i++)
+      entries[i] = (unsigned) rand_r (&seed) % esp_have_entries (h);
+    if (esp_have_drop (h, entries, n) == -1)
+      die (unit_error);
+    r->drops++;
+    usleep (500);
+  }
+  esp_have_close (h);
+  return NULL;
+}
+
+static void *
+check_at_random (void *arg)
+{
+  struct race *r = arg;
+  struct esp_have *h = delayed_open (r->d);
+  unsigned seed = 815;
+
+  while (!r->end) {
+    if (esp_have_check (h, (unsigned) rand_r (&seed) % esp_have_entries (h),
+                        true) == -1)
+      die (unit_error);
+    usleep (200);
+  }
+  esp_have_close (h);
+  return NULL;
+}
+
+static void
+race (struct delayed *d, unsigned ms)
+{
+  struct race r = { .d = d };
+  pthread_t t[6];
+
+  r.image = esp_image_open (d->t->store, &d->t->m[d->member].uuid);
+  assert_non_null (r.image);
+  for (int i = 0; i < 4; i++)
+    pthread_create (&t[i], NULL, read_at_random, &r);
+  pthread_create (&t[4], NULL, drop_at_random, &r);
+  pthread_create (&t[5], NULL, check_at_random, &r);
+  usleep (ms * 1000);
+  r.end = true;
+  for (int i = 0; i < 6; i++)
+    pthread_join (t[i], NULL);
+  assert_true (r.reads > 0 && r.drops > 0);
+  esp_image_close (r.image);
+}
+
+/* The counters are right when all is quiet. */
+static void
+verify_counters (struct delayed *d)
+{
+  struct esp_have *h = delayed_open (d);
+  uint64_t missing = 0, local = 0;
+
+  for (size_t i = 0; i < esp_have_entries (h); i++) {
+    missing += esp_have_state (h, i) != ESP_HAVE_CHECKED;
+    if (esp_have_state (h, i) != ESP_HAVE_ABSENT)
+      local += esp_have_raw_size (h, i);
+  }
+  assert_int_equal (h->h->missing, missing);
+  assert_int_equal (esp_have_local (h), local);
+  esp_have_close (h);
+}
+
+static void
+test_reads_while_dropping (void **state)
+{
+  struct delayed d;
+
+  one (state, &d);
+  esp_have_set_fetcher (delayed_fetch, &d);
+  struct esp_have *h = delayed_open (&d);
+  race (&d, 1500);
+  verify_counters (&d);
+  esp_have_close (h);
+  delayed_clear (&d);
+}
+
+/* Two processes, each with readers, and one that takes away. */
+static void
+test_two_processes (void **state)
+{
+  struct tree *t = *state;
+  struct delayed d;
+  int status[2];
+  pid_t pid[2];
+
+  one (state, &d);
+  esp_store_close (t->store);
+  t->store = NULL;
+  for (int i = 0; i < 2; i++) {
+    pid[i] = fork ();
+    if (pid[i] == 0) {
+      tree_open (t);
+      esp_have_set_fetcher (delayed_fetch, &d);
+      race (&d, 1500);
+      esp_have_set_fetcher (NULL, NULL);
+      esp_store_close (t->store);
+      exit (0);
+    }
+  }
+  for (int i = 0; i < 2; i++) {
+    assert_int_equal (waitpid (pid[i], &status[i], 0), pid[i]);
+    assert_int_equal (status[i], 0);
+  }
+  tree_open (t);
+  verify_counters (&d);
+  esp_have_set_fetcher (delayed_fetch, &d);
+  tree_verify (t, 0);
+  delayed_clear (&d);
+}
+
+/* Killed at any time, many times; who remains reads what is right. */
+static void
+test_killed_in_the_middle (void **state)
+{
+  struct tree *t = *state;
+  struct delayed d;
+
+  one (state, &d);
+  for (int i = 0; i < 8; i++) {
+    int status;
+    pid_t pid;
+
+    esp_store_close (t->store);
+    t->store = NULL;
+    pid = fork ();
+    if (pid == 0) {
+      tree_open (t);
+      esp_have_set_fetcher (delayed_fetch, &d);
+      race (&d, 5000);
+      _exit (0);
+    }
+    tree_open (t);
+    esp_have_set_fetcher (delayed_fetch, &d);
+    struct esp_have *h = i % 2 ? delayed_open (&d) : NULL;
+    usleep (30000 + rand () % 100000);
+    kill (pid, SIGKILL);
+    assert_int_equal (waitpid (pid, &status, 0), pid);
+    assert_true (WIFSIGNALED (status));
+    tree_verify (t, 0);
+    esp_have_close (h);
+    verify_counters (&d);
+    esp_have_set_fetcher (NULL, NULL);
+  }
+  delayed_clear (&d);
+}
+
+/* Unclean, and two come at once: both see what is right. */
+static void
+test_judged_once (void **state)
+{
+  struct tree *t = *state;
+  struct delayed d;
+  int torn, status;
+  pid_t pid;
+
+  one (state, &d);
+  fetch_all (&d);
+  other_boot (&d, false);
+  torn = tear (&d);
+  assert_true (torn > 0);
+  esp_store_close (t->store);
+  t->store = NULL;
+  pid = fork ();
+  tree_open (t);
+  esp_have_set_fetcher (delayed_fetch, &d);
+  race (&d, 100);
+  tree_verify (t, 0);
+  if (pid == 0)
+    _exit (0);
+  assert_int_equal (waitpid (pid, &status, 0), pid);
+  assert_int_equal (status, 0);
+  delayed_clear (&d);
+}
+
+/* --- no space, no right to write ------------------------------------------------- */
+
+static void
+test_no_space (void **state)
+{
+  struct tree *t = *state;
+  struct rlimit old, small;
+  struct delayed d;
+  unsigned char buf[512];
+
+  one (state, &d);
+  esp_have_set_fetcher (delayed_fetch, &d);
+  CLEANUP_IMAGE struct esp_image *image = esp_image_open (t->store,
+                                                          &t->m[0].uuid);
+  struct esp_have *h = delayed_open (&d);
+  size_t last = esp_have_entries (h) - 1;
+  signal (SIGXFSZ, SIG_IGN);
+  getrlimit (RLIMIT_FSIZE, &old);
+  small = old;
+  small.rlim_cur = DISK - 2048;         /* within the last block */
+  setrlimit (RLIMIT_FSIZE, &small);
+  assert_int_equal (esp_image_pread (image, buf, 512, DISK - 512), -1);
+  setrlimit (RLIMIT_FSIZE, &old);
+  assert_int_equal (errno, EFBIG);
+  assert_int_equal (esp_have_state (h, last), ESP_HAVE_ABSENT);
+  assert_int_equal (esp_have_local (h), 0);
+  /* What was written of it was given back. */
+  assert_int_equal (esp_disk_usage (h->dir, ESP_RP_DATA), 0);
+  assert_int_equal (esp_image_pread (image, buf, 512, DISK - 512), 0);
+  assert_memory_equal (buf, t->m[0].bytes + DISK - 512, 512);
+  esp_have_close (h);
+  delayed_clear (&d);
+}
+
+/* As a store that cannot be written is opened: by hand, since root may
+ * always write.
+ */
+static struct esp_have *
+open_readonly (struct delayed *d)
+{
+  d->t->store->readonly = true;
+  return delayed_open (d);
+}
+
+static void
+test_readonly (void **state)
+{
+  struct tree *t = *state;
+  struct delayed d;
+  char raw[SEGMENT];
+  size_t first = 0;
+
+  one (state, &d);
+  fetch_all (&d);
+  struct esp_have *h = open_readonly (&d);
+  assert_true (esp_have_complete (h));
+  tree_verify (t, 0);
+  assert_int_equal (esp_have_store (h, 0, raw, esp_have_raw_size (h, 0)), -1);
+  assert_int_equal (errno, EROFS);
+  assert_int_equal (esp_have_drop (h, &first, 1), -1);
+  assert_int_equal (errno, EROFS);
+  assert_false (esp_have_try_lock (h, 0));
+  esp_have_touch (h, 0, 7);
+  assert_int_equal (esp_have_age (h, 0), 0);
+  esp_have_close (h);
+  t->store->readonly = false;
+  delayed_clear (&d);
+}
+
+static void
+test_readonly_after_power_loss (void **state)
+{
+  struct tree *t = *state;
+  CLEANUP_FREE unsigned char *buf = malloc (DISK);
+  struct delayed d;
+
+  one (state, &d);
+  fetch_all (&d);
+  other_boot (&d, false);
+  esp_have_set_fetcher (NULL, NULL);
+  struct esp_have *h = open_readonly (&d);
+  assert_false (esp_have_complete (h));
+  delayed_all (h, ESP_HAVE_LOCAL);
+  /* Each is checked by this process, and nothing is written. */
+  tree_verify (t, 0);
+  delayed_all (h, ESP_HAVE_CHECKED);
+  esp_have_close (h);
+  h = open_readonly (&d);
+  delayed_all (h, ESP_HAVE_LOCAL);
+  esp_have_close (h);
+  assert_true (tear (&d) > 0);
+  h = open_readonly (&d);
+  CLEANUP_IMAGE struct esp_image *image = esp_image_open (t->store,
+                                                          &t->m[0].uuid);
+  assert_int_equal (esp_image_pread (image, buf, DISK, 0), -1);
+  assert_int_equal (errno, EIO);
+  esp_have_close (h);
+  t->store->readonly = false;
+  delayed_clear (&d);
+}
+
+/* --- sources ----------------------------------------------------------------------- */
+
+static void
+test_sources (void **state)
+{
+  struct tree *t = *state;
+  const esp_uuid *u = &t->m[0].uuid;
+  CLEANUP_SOURCE_LIST struct esp_source_list list = { 0 };
+  CLEANUP_INDEX struct esp_index index = { 0 };
+  struct esp_source s;
+  struct delayed d;
+
+  one (state, &d);
+  assert_int_equal (esp_sources_load (t->store, u, &list), 0);
+  assert_int_equal (list.n, 1);
+  assert_string_equal (list.s[0].center, "hq");
+  assert_string_equal (list.s[0].variant.id, "64K-none");
+  assert_int_equal (list.s[0].variant.segments, d.index.n);
+  assert_int_equal (esp_sources_index (t->store, u, "hq", &index), 0);
+  assert_int_equal (index.n, d.index.n);
+  assert_int_equal (index.segments[3].offset, d.index.segments[3].offset);
+  assert_true (esp_digest_eq (&index.segments[3].digest,
+                              &d.index.segments[3].digest));
+  esp_index_clear (&index);
+  assert_int_equal (esp_sources_index (t->store, u, "nobody", &index), -1);
+  assert_int_equal (errno, ENOENT);
+
+  delayed_source (&d, &s);
+  strcpy (s.center, "second");
+  assert_int_equal (esp_sources_add (t->store, u, &s, &d.index), 0);
+  /* One that lies. */
+  strcpy (s.center, "third");
+  d.index.segments[1].digest.b[0] ^= 1;
+  assert_int_equal (esp_sources_add (t->store, u, &s, &d.index), -1);
+  assert_int_equal (errno, EBADMSG);
+  assert_non_null (strstr (unit_error, "third"));
+  esp_source_list_clear (&list);
+  assert_int_equal (esp_sources_load (t->store, u, &list), 0);
+  assert_int_equal (list.n, 2);
+  assert_int_equal (esp_sources_remove (t->store, u, "hq"), 0);
+  assert_int_equal (esp_sources_remove (t->store, u, "hq"), -1);
+  assert_int_equal (errno, ENOENT);
+  esp_source_list_clear (&list);
+  assert_int_equal (esp_sources_load (t->store, u, &list), 0);
+  assert_int_equal (list.n, 1);
+  assert_string_equal (list.s[0].center, "second");
+  /* A damaged index is never used. */
+  delayed_patch (&d, ESP_RP_INDEX "second", 100, "x", 1);
+  assert_int_equal (esp_sources_index (t->store, u, "second", &index), -1);
+  assert_int_equal (errno, EBADMSG);
+  delayed_clear (&d);
+}
+
+static void
+test_digests_of_stored (void **state)
+{
+  struct tree *t = *state;
+  CLEANUP_INDEX struct esp_index index = { 0 }, back = { 0 };
+  int i = tree_add (t, -1, DISK, 50);
+  CLEANUP_MAP struct esp_map *map = esp_rp_load_map (t->store, &t->m[i].uuid);
+
+  assert_int_equal (esp_segments_load (t->store, &t->m[i].uuid, &back), -1);
+  assert_int_equal (errno, ENOENT);
+  assert_int_equal (segments_of_map (map, 18, &index), 0);
+  memset (&index.segments[1].digest, 'x', 32);
+  assert_int_equal (esp_segments_save (t->store, &t->m[i].uuid, &index), 0);
+  assert_int_equal (esp_segments_load (t->store, &t->m[i].uuid, &back), 0);
+  assert_int_equal (back.n, index.n);
+  assert_int_equal (back.shift, 18);
+  assert_int_equal (back.segments[1].digest.b[31], 'x');
+  /* It is no delayed one for that, and reads as before. */
+  tree_verify (t, i);
+  index.segments[1].number += 1000;
+  assert_int_equal (esp_segments_save (t->store, &t->m[i].uuid, &index), -1);
+  assert_int_equal (errno, EBADMSG);
+}
+
 /* --- the tree ------------------------------------------------------------------ */
 
 static void
@@ -753,6 +1164,15 @@ main (void)
     T (test_newer_version),
     T (test_segments_missing),
     T (test_data_not_writable),
+    T (test_reads_while_dropping),
+    T (test_two_processes),
+    T (test_killed_in_the_middle),
+    T (test_judged_once),
+    T (test_no_space),
+    T (test_readonly),
+    T (test_readonly_after_power_loss),
+    T (test_sources),
+    T (test_digests_of_stored),
     T (test_names_and_parents),
     T (test_crash_while_making),
     T (test_rename_and_delete),
