@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* How long layers that nobody reads stay mapped: a thread that looks now and
- * then.  (What idle layers are: layer.c.)
+/* How long layers and views that nobody reads stay mapped: a thread that looks
+ * now and then.  (What idle ones are: layer.c, view.c.)
  *
- * `lock` protects all that stands here, and is held while layers are
+ * `lock` protects all that stands here, and is held while they are
  * released; nobody waits for it but who turns the keeping off.
  */
 
@@ -15,10 +15,11 @@
 
 #include "store/image.h"
 #include "store/layer.h"
+#include "store/view.h"
 #include "util/cleanup.h"
 #include "util/host.h"
 
-#define IDLE_SECONDS 30         /* of a layer */
+#define IDLE_SECONDS 30         /* of a layer or view */
 #define LOOK_SECONDS 10         /* between two looks */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -38,6 +39,7 @@ look (void *arg)
     /* Early or late: a clock that is set costs nothing here. */
     pthread_cond_timedwait (&cond, &lock, &next);
     layer_trim (IDLE_SECONDS);
+    view_trim (IDLE_SECONDS);
   }
   return arg;
 }
@@ -57,6 +59,7 @@ start (void)
   }
   running = true;
   layer_keep_idle (true);
+  view_keep_idle (true);
   return 0;
 }
 
@@ -81,5 +84,7 @@ esp_image_keep_idle (bool keep)
   end_thread ();
   layer_keep_idle (false);
   layer_trim (0);
+  view_keep_idle (false);
+  view_trim (0);
   return 0;
 }

@@ -9,6 +9,9 @@
  * `layers` has a pointer for each owner of the chain, set once by whoever
  * opens the layer first: a read finds its layer without a lock.
  *
+ * Where a tile has several owners, a view (view.c) has it in one piece from
+ * its first read on.
+ *
  * Locks: `table_lock` protects the table and the reference counts and is
  * held for no I/O; an image's `lock` is held while it is opened, by the one
  * who opens it and those who wait for the same.  Never both at once.
@@ -27,7 +30,9 @@
 
 #include "store/image.h"
 #include "store/layer.h"
+#include "store/view.h"
 #include "util/cleanup.h"
+#include "util/guard.h"
 #include "util/host.h"
 #include "util/lock.h"
 
@@ -49,6 +54,7 @@ struct esp_image {
   struct esp_chain *chain;
   uint64_t size;                /* of the disk, bytes */
   _Atomic (struct layer *) *layers;     /* by owner, 1 .. depth */
+  _Atomic (struct view *) view; /* NULL: nobody needed it yet */
 };
 
 #define TABLE_SIZE 1024u
@@ -96,6 +102,8 @@ unopen (struct esp_image *image)
 {
   int saved = errno;
 
+  view_put (image->view);
+  image->view = NULL;
   if (image->layers)
     for (unsigned i = 1; i <= esp_chain_depth (image->chain); ++i)
       if (image->layers[i])
@@ -349,13 +357,124 @@ read_run (void *arg, struct esp_image *image, const struct esp_run *run,
   return 0;
 }
 
+/* --- tiles of several owners, read through a view ------------------------ */
+
+/* The first by any thread wins.  NULL: there is none. */
+static struct view *
+get_view (struct esp_image *image)
+{
+  struct view *v = atomic_load_explicit (&image->view, memory_order_acquire);
+  struct view *expected = NULL;
+
+  if (v || esp_chain_depth (image->chain) < 2)
+    return v;
+  v = view_get (image->store, &image->uuid, image->size);
+  if (v && !atomic_compare_exchange_strong (&image->view, &expected, v)) {
+    view_put (v);
+    v = expected;
+  }
+  return v;
+}
+
+struct parts {
+  unsigned n;
+  struct view_part part[ESP_TILE_BLOCKS];
+};
+
+/* 1: a layer of the tile cannot be read so. */
+static int
+add_part (void *arg, struct esp_image *image, const struct esp_run *run,
+          uint64_t offset, uint64_t len)
+{
+  struct parts *p = arg;
+  struct view_part *part = &p->part[p->n++];
+
+  *part = (struct view_part) { .offset = offset, .len = len };
+  if (run->state != ESP_DATA)
+    return 0;
+  struct layer *l = get_layer (image, run->owner);
+  if (!l)
+    return -1;
+  part->src = layer_mapping (l, len, offset, &part->serial);
+  return part->src ? 0 : 1;
+}
+
+/* A tile of one run reads as well from where it is. */
+static void
+add_tile (struct esp_image *image, struct view *v, uint64_t tile)
+{
+  uint64_t start = tile << ESP_TILE_SHIFT, left = image->size - start;
+  struct parts p;
+
+  p.n = 0;
+  if (each_run (image, start, left < ESP_TILE_SIZE ? left : ESP_TILE_SIZE,
+                add_part, &p) != 0 || p.n == 1)
+    p.n = 0;
+  view_add (v, tile, p.part, p.n);
+}
+
+/* For how many of the COUNT bytes at OFFSET the answer is the same: does the
+ * view have them?
+ */
+static uint64_t
+stretch (struct esp_image *image, struct view *v, uint64_t offset,
+         uint64_t count, bool *has)
+{
+  uint64_t end = offset + count, at = offset;
+
+  while (at < end) {
+    uint64_t tile = at >> ESP_TILE_SHIFT;
+
+    if (view_state (v, tile) == VIEW_UNKNOWN)
+      add_tile (image, v, tile);
+    bool h = view_state (v, tile) == VIEW_HAS;
+    if (at == offset)
+      *has = h;
+    else if (h != *has)
+      break;
+    at = (tile + 1) << ESP_TILE_SHIFT;
+  }
+  return (at < end ? at : end) - offset;
+}
+
+static int
+read_runs (struct esp_image *image, uint8_t *buf, uint64_t count,
+           uint64_t offset)
+{
+  return each_run (image, offset, count, read_run, &buf);
+}
+
+/* Where the view fails, the runs tell which layer it is. */
+static int
+read_stretch (struct esp_image *image, struct view *v, bool has, uint8_t *buf,
+              uint64_t n, uint64_t offset)
+{
+  if (has && esp_guard_copy (buf, view_at (v, offset), n) == 0)
+    return 0;
+  return read_runs (image, buf, n, offset);
+}
+
 int
 esp_image_pread (struct esp_image *image, void *buf, uint64_t count,
                  uint64_t offset)
 {
-  uint8_t *p = buf;
+  struct view *v = get_view (image);
 
-  return each_run (image, offset, count, read_run, &p);
+  if (!v)
+    return read_runs (image, buf, count, offset);
+  if (check_range (image, count, offset) == -1)
+    return -1;
+  while (count > 0) {
+    bool has = false;
+    uint64_t n = stretch (image, v, offset, count, &has);
+
+    if (read_stretch (image, v, has, buf, n, offset) == -1)
+      return -1;
+    buf = (uint8_t *) buf + n;
+    count -= n;
+    offset += n;
+  }
+  return 0;
 }
 
 static int

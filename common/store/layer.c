@@ -44,6 +44,7 @@
 #include "store/inplace.h"
 #include "store/layer-internal.h"
 #include "store/rp.h"
+#include "store/view.h"
 #include "util/bits.h"
 #include "util/cleanup.h"
 #include "util/doc.h"
@@ -65,6 +66,7 @@ struct layer {
   bool open;
   const uint8_t *map;           /* NULL: not mapped */
   uint64_t mapped;              /* bytes */
+  uint64_t serial;              /* of the mapping; never 0 */
   dev_t dev;                    /* of the mapped file */
   ino_t ino;
   int fd;                       /* -1: closed, since it is mapped */
@@ -88,6 +90,8 @@ static struct layer *table[TABLE_SIZE];
 #define IDLE_MAX 4096u
 static bool keep_idle;
 static unsigned nidle;
+
+static atomic_uint_fast64_t last_serial;
 
 /* --- the table -------------------------------------------------------- */
 
@@ -327,6 +331,7 @@ reserve (uint64_t size)
   if (esp_guard_reserve (size) == 0)
     return 0;
   layer_trim (0);
+  view_trim (0);
   return esp_guard_reserve (size);
 }
 
@@ -345,6 +350,7 @@ map_file (struct layer *l)
   }
   l->map = p;
   l->mapped = l->size;
+  l->serial = atomic_fetch_add (&last_serial, 1) + 1;
 }
 
 /* After a failed attempt: as if it had not been. */
@@ -489,6 +495,25 @@ read_unmapped (struct layer *l, uint8_t *buf, uint64_t n, uint64_t offset)
     offset += r;
   }
   return 0;
+}
+
+/* Is there nothing to be done at a read but to copy?  Views read a plain layer
+ * without layer_read, so one for which that does anything else is not plain.
+ */
+static inline bool
+is_plain (const struct layer *l)
+{
+  return l->map && !l->inplace.path;
+}
+
+const void *
+layer_mapping (const struct layer *layer, uint64_t n, uint64_t offset,
+               uint64_t *serial)
+{
+  if (!is_plain (layer) || offset + n > layer->limit)
+    return NULL;
+  *serial = layer->serial;
+  return layer->map + offset;
 }
 
 int

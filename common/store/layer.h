@@ -27,6 +27,13 @@ extern void layer_put (struct layer *layer);
 extern int layer_read (struct layer *layer, void *buf, uint64_t n,
                        uint64_t offset);
 
+/* Where the N bytes at OFFSET are mapped, all within blocks that the layer
+ * holds, and the serial number of that mapping (view.h).  NULL, where reading
+ * the layer takes more than its memory.
+ */
+extern const void *layer_mapping (const struct layer *layer, uint64_t n,
+                                  uint64_t offset, uint64_t *serial);
+
 /* Begin to read N bytes at OFFSET into the page cache. */
 extern void layer_cache (struct layer *layer, uint64_t n, uint64_t offset);
 

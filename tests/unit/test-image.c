@@ -487,6 +487,154 @@ idle_layer_of_a_replaced_file_is_read_anew (void **state)
   free_tree (&t);
 }
 
+/* --- tiles of several owners (views) ---------------------------------------- */
+
+/* A second layer with one block of each STEP, of the tree of one layer. */
+static void
+add_every (struct tree *t, unsigned step)
+{
+  struct esp_map *map = esp_map_new (t->size);
+
+  t->depth++;
+  esp_uuid_new (&t->uuid[t->depth]);
+  int fd = rp_dir (&t->uuid[t->depth]);
+  int data = openat (fd, ESP_RP_DATA, O_RDWR | O_CREAT, 0644);
+  assert_int_equal (ftruncate (data, esp_blocks (t->size) * 4096), 0);
+  for (uint64_t b = 0; b < t->size / 4096; b += step) {
+    esp_map_set (map, b, 1, ESP_DATA, NULL);
+    /* Few bytes: most of the file is holes, which are data as well. */
+    memset (t->bytes + b * 4096, 0, 4096);
+    if (b % (ESP_TILE_BLOCKS / 2) == 0) {
+      memset (t->bytes + b * 4096, (int) (b >> 7) | 1, 4096);
+      assert_int_equal (esp_pwrite_all (data, t->bytes + b * 4096, 4096,
+                                        b * 4096), 0);
+    }
+  }
+  build_chain (t, fd, map);
+  esp_map_free (map);
+  close (data);
+  close (fd);
+}
+
+/* Mappings of the data of restore point U. */
+static unsigned
+count_mappings (const esp_uuid *u)
+{
+  char line[4096], text[ESP_UUID_TEXT];
+  FILE *f = fopen ("/proc/self/maps", "r");
+  unsigned n = 0;
+
+  assert_non_null (f);
+  esp_uuid_text (u, text);
+  while (fgets (line, sizeof line, f))
+    n += strstr (line, text) && strstr (line, "/" ESP_RP_DATA);
+  fclose (f);
+  return n;
+}
+
+static void
+fragmented_tile_is_mapped_in_one_piece_while_it_is_read (void **state)
+{
+  struct tree t = full_tree (2 * MIB + 300 * KIB);
+
+  (void) state;
+  add_every (&t, 8);
+  struct esp_image *image = esp_image_open (store, &t.uuid[2]);
+  assert_int_equal (count_mappings (&t.uuid[2]), 0);
+  check_read (&t, image, MIB + 5000, 4096);     /* its tile alone */
+  assert_int_equal (count_mappings (&t.uuid[2]), 1 + 32);
+  check_read (&t, image, 0, t.size);
+  assert_int_equal (count_mappings (&t.uuid[2]), 1 + 32 + 32 + 10);
+  esp_image_close (image);
+  assert_int_equal (count_mappings (&t.uuid[1]), 0);
+  assert_int_equal (count_mappings (&t.uuid[2]), 0);
+  free_tree (&t);
+}
+
+static void
+layer_of_a_fragmented_tile_that_is_cut_short_is_eio (void **state)
+{
+  struct tree t = full_tree (MIB);
+  char buf[8192];
+
+  (void) state;
+  add_every (&t, 2);
+  struct esp_image *image = esp_image_open (store, &t.uuid[2]);
+  check_read (&t, image, 0, t.size);
+  truncate_layer (&t.uuid[1], 100 * KIB);
+  for (unsigned i = 0; i < 3; ++i) {
+    assert_int_equal (esp_image_pread (image, buf, 8192, 200 * KIB), -1);
+    assert_int_equal (errno, EIO);
+  }
+  assert_non_null (strstr (unit_error, "cut short"));
+  check_read (&t, image, 0, 90 * KIB);
+  check_read (&t, image, 512 * KIB, 4096);      /* the other layer's */
+  esp_image_close (image);
+  free_tree (&t);
+}
+
+/* Also when the image was closed and its view is idle. */
+static void
+replaced_layer_of_a_fragmented_tile_is_read_anew (void **state)
+{
+  struct tree t = full_tree (MIB + 300 * KIB);
+
+  (void) state;
+  add_every (&t, 4);
+  assert_int_equal (esp_image_keep_idle (true), 0);
+  for (unsigned i = 0; i < 3; ++i) {
+    struct esp_image *image = esp_image_open (store, &t.uuid[2]);
+
+    check_read (&t, image, 0, t.size);
+    esp_image_close (image);
+    assert_int_equal (count_mappings (&t.uuid[2]), 1 + 64 + 19);
+    if (i == 0) {
+      t.bytes[4096 + 17] ^= 0xff;       /* of the first layer */
+      int fd = rp_dir (&t.uuid[1]);
+      assert_int_equal (esp_write_file_atomic (fd, ESP_RP_DATA, t.bytes,
+                                               MIB + 300 * KIB, 0644), 0);
+      close (fd);
+    }
+  }
+  assert_int_equal (esp_image_keep_idle (false), 0);
+  assert_int_equal (count_mappings (&t.uuid[2]), 0);
+  free_tree (&t);
+}
+
+/* A process has so many mappings; the rest of the disk is read all the same,
+ * and what an idle view takes is there for the next.
+ */
+static void
+views_leave_mappings_for_others (void **state)
+{
+  FILE *fp = fopen ("/proc/sys/vm/max_map_count", "r");
+  unsigned max;
+
+  (void) state;
+  assert_non_null (fp);
+  assert_int_equal (fscanf (fp, "%u", &max), 1);
+  fclose (fp);
+  if (max > 100000) {
+    print_message ("vm.max_map_count is too large to be used up\n");
+    skip ();
+  }
+  struct tree t = full_tree (max / 2 / 256 * MIB + 40 * MIB);
+  add_every (&t, 2);
+  assert_int_equal (esp_image_keep_idle (true), 0);
+  for (unsigned i = 0; i < 2; ++i) {
+    struct esp_image *image = esp_image_open (store, &t.uuid[2]);
+
+    check_read (&t, image, 0, t.size);
+    assert_in_range (count_mappings (&t.uuid[2]), max / 4 - 300, max / 4 + 1);
+    esp_image_close (image);
+    add_every (&t, 2);          /* the next tip: its view needs the room */
+    t.uuid[2] = t.uuid[3];
+    t.depth = 2;
+  }
+  assert_int_equal (esp_image_keep_idle (false), 0);
+  free_tree (&t);
+}
+
 static void
 missing_layer_is_an_error_of_the_read_only (void **state)
 {
@@ -815,6 +963,10 @@ main (void)
     cmocka_unit_test (layers_are_unmapped_at_once_by_default),
     cmocka_unit_test (idle_layer_stays_mapped_and_locks_nothing),
     cmocka_unit_test (idle_layer_of_a_replaced_file_is_read_anew),
+    cmocka_unit_test (fragmented_tile_is_mapped_in_one_piece_while_it_is_read),
+    cmocka_unit_test (layer_of_a_fragmented_tile_that_is_cut_short_is_eio),
+    cmocka_unit_test (replaced_layer_of_a_fragmented_tile_is_read_anew),
+    cmocka_unit_test (views_leave_mappings_for_others),
     cmocka_unit_test (missing_layer_is_an_error_of_the_read_only),
     cmocka_unit_test (layers_that_cannot_be_mapped_are_read_all_the_same),
     cmocka_unit_test (foreign_chain_map_is_refused),
