@@ -25,7 +25,7 @@ struct part { size_t at, len; };
 static char patch_dir[200];
 static int patch_dirfd = -1;
 
-static void
+static inline void
 patch_remove (void)
 {
   close (patch_dirfd);
@@ -33,7 +33,7 @@ patch_remove (void)
 }
 
 /* A directory for this process, removed at its end. */
-static void
+static inline void
 patch_begin (void)
 {
   const char *base = getenv ("TMPDIR");
@@ -47,7 +47,7 @@ patch_begin (void)
 }
 
 /* Apply DATA's records to FILE.  *LEN gets shorter with PATCH_CUT. */
-static void
+static inline void
 patch_apply (uint8_t *file, size_t *len, const struct part *parts,
              unsigned nparts, const uint8_t *data, size_t size)
 {
@@ -72,7 +72,7 @@ patch_apply (uint8_t *file, size_t *len, const struct part *parts,
 }
 
 /* FILE as "x" in the directory. */
-static void
+static inline void
 patch_write (const uint8_t *file, size_t len)
 {
   int fd = openat (patch_dirfd, "x", O_RDWR | O_CREAT | O_TRUNC, 0644);

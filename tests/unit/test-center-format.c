@@ -104,6 +104,10 @@ variants_are_parsed (void **state)
   hashed_is ("büro");
 }
 
+/* 65 bytes. */
+#define LONG_NAME \
+  "a1234567890123456789012345678901234567890123456789012345678901234"
+
 static void
 bad_variants_are_refused (void **state)
 {
@@ -112,8 +116,7 @@ bad_variants_are_refused (void **state)
     "256K,zstd:0", "256K,zstd:23", "256K,zstd:-1", "256K,zstd:3x",
     "256K,none:1", "256K,none,zstd", "256K,key=", "256K,key=../x",
     "256K,key=a,zstd", "256K,zstd,key=a,key=b", "99999999999999999999K",
-    "256K,key=a2345678901234567890123456789012345678901234567890123456789"
-    "012345",
+    ("256K,key=" LONG_NAME),
   };
   struct esp_variant v;
   int level;

@@ -202,7 +202,7 @@ static void
 what_is_no_key_is_refused (void **state)
 {
   static const char *const bad[] = {
-    "", "\n", "AAAA\n", SECRET "\n", " " SECRET,
+    "", "\n", "AAAA\n", (SECRET "\n"), (" " SECRET),
     "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9=\n",  /* not canonical */
     "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8A\n",
   };
