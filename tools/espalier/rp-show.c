@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "rp.h"
+#include "store/have.h"
 #include "store/image.h"
 #include "util/bits.h"
 
@@ -98,6 +99,7 @@ struct view {
   struct esp_overlay_info_list overlays; /* of the whole store */
   struct lock_pid *opened;
   size_t nopened;
+  struct esp_profile profile;   /* its own; no boots: none */
 };
 
 static void
@@ -111,6 +113,30 @@ view_clear (struct view *v)
   esp_venue_list_clear (&v->starts);
   esp_overlay_info_list_clear (&v->overlays);
   free (v->opened);
+  esp_profile_clear (&v->profile);
+}
+
+/* One that is damaged is none: the next boot replaces it. */
+static void
+load_profile (struct view *v)
+{
+  char cause[256];
+  struct esp_catch before = esp_catch_begin (cause, sizeof cause);
+
+  if (esp_rp_profile_load (cli.store, &v->rp.uuid, &v->profile) == -1)
+    memset (&v->profile, 0, sizeof v->profile);
+  esp_catch_end (before);
+}
+
+/* What at least half of the boots read, bytes. */
+static uint64_t
+profile_bytes (const struct esp_profile *p)
+{
+  uint64_t units = 0;
+
+  for (size_t i = 0; i < p->n; i++)
+    units += esp_profile_wanted (p, &p->units[i]);
+  return units << ESP_PROFILE_SHIFT;
 }
 
 static int
@@ -131,6 +157,7 @@ view_load (struct view *v, const char *ref)
   dir = esp_store_rp_dir (cli.store, &v->rp.uuid);
   if (dir >= 0)
     v->opened = lock_pids (dir, &v->nopened);
+  load_profile (v);
   return CLI_OK;
 }
 
@@ -247,6 +274,11 @@ show_json (const struct view *v)
   json_object_set_new (o, "starts", json_starts (v));
   json_object_set_new (o, "overlays", overlays);
   json_object_set_new (o, "open_by", opened);
+  json_object_set_new (o, "boot_profile",
+                       v->profile.boots == 0 ? json_null () :
+                       json_pack ("{s:I,s:I}", "boots",
+                                  (json_int_t) v->profile.boots, "bytes",
+                                  (json_int_t) profile_bytes (&v->profile)));
   return json_print (o);
 }
 
@@ -293,6 +325,10 @@ show_identity (const struct view *v)
   if (*rp->note)
     field_text ("Note:", rp->note);
   field ("Chain depth:", "%u", rp->depth);
+  if (v->profile.boots > 0)
+    field ("Boot profile:", "%u boot%s, %" PRIu64 " MiB", v->profile.boots,
+           v->profile.boots == 1 ? "" : "s",
+           (profile_bytes (&v->profile) + (1 << 19)) >> 20);
 }
 
 static void
