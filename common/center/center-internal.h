@@ -14,8 +14,88 @@
 
 #define CLEANUP_CENTER_CONFIG \
   __attribute__ ((cleanup (esp_center_config_clear)))
+#define CLEANUP_CENTER_REFS __attribute__ ((cleanup (esp_center_refs_clear)))
+ESP_DEFINE_CLEANUP (segment_key, struct esp_segment_key *,
+                    esp_segment_key_free)
+ESP_DEFINE_CLEANUP (signer, struct esp_signer *, esp_signer_free)
+ESP_DEFINE_CLEANUP (packer, struct esp_packer *, esp_packer_free)
+#define CLEANUP_SEGMENT_KEY ESP_CLEANUP (segment_key)
+#define CLEANUP_SIGNER ESP_CLEANUP (signer)
+#define CLEANUP_PACKER ESP_CLEANUP (packer)
+
+struct esp_center {
+  struct esp_store *store;
+  struct esp_center_config config;
+  struct esp_remote *remote;
+  struct esp_trust *trust;      /* NULL: --unsigned */
+};
+
+/* Room for "center NAME: OBJECT". */
+#define CENTER_WHERE_MAX (ESP_NAME_MAX + ESP_OBJECT_MAX + 64)
+
+/* Report "malloc" with ENOMEM.  Returns -1. */
+extern int center_no_memory (void);
+/* "center NAME: OBJECT", for messages.  Returns BUF. */
+extern const char *center_where (const struct esp_center *center,
+                                 const char *object,
+                                 char buf[CENTER_WHERE_MAX]);
+/* Report that OBJECT is damaged, as WHY says: EBADMSG.  Returns -1. */
+extern int center_damaged (const struct esp_center *center,
+                           const char *object, const char *why);
+/* Something that was there, and must be, is not: reports the ENOENT that a
+ * call left unreported; other errors were reported.  Returns -1.
+ */
+extern int center_missing (const struct esp_center *center,
+                           const char *object);
+/* "cafe7 (espalier 0.1.0)": who pushes; malloced. */
+extern char *center_pushed_by (void);
+/* Sleep about MS milliseconds; false when an interrupt came meanwhile. */
+extern bool center_pause (unsigned ms);
+
+/* esp_center_reference, and the digest of its text. */
+extern int center_reference (struct esp_center *center, const char *id,
+                             struct esp_reference *out,
+                             struct esp_object *version, esp_digest *digest);
 
 /* --- config.c ----------------------------------------------------------- */
 extern int center_config_delete (struct esp_store *store, const char *name);
+/* STORE/centers; ENOENT (not reported) where it is not, unless CREATE. */
+extern int center_config_dir (struct esp_store *store, bool create);
+
+/* --- parallel.c --------------------------------------------------------- */
+/* Call FN for 0 .. N-1 by several threads; it returns 0, or -1 to end it
+ * all.  Returns 0, or -1 with the errno of the first that failed.
+ */
+extern int center_parallel (size_t n, unsigned threads,
+                            int (*fn) (void *arg, size_t i), void *arg);
+/* So many threads are worth it for small requests to CENTER. */
+extern unsigned center_threads (const struct esp_center *center);
+extern unsigned center_cores (void);
+
+/* --- refs.c ------------------------------------------------------------- */
+/* The document `refs` alone: summaries, not signed, hints only.  ENOENT is
+ * not reported.
+ */
+extern int center_refs_hint (struct esp_center *center,
+                             struct esp_center_refs *out);
+/* RPS and the venue ID (NULL: none) get into the document, if they are not
+ * in it.
+ */
+extern int center_refs_add (struct esp_center *center,
+                            const struct esp_rp *const *rps, size_t nrps,
+                            const char *id);
+
+/* --- known.c: what this store knew last of a center's venues ------------ */
+struct known_venue {
+  char id[ESP_NAME_MAX + 1];
+  esp_digest digest;            /* of the reference's text */
+  uint64_t revision;            /* of the store's venue, when it was the same */
+};
+/* 1, 0 when it is not known, or -1. */
+extern int center_known_get (struct esp_store *store, const char *center,
+                             const char *id, struct known_venue *out);
+extern int center_known_set (struct esp_store *store, const char *center,
+                             const struct known_venue *venue);
+extern void center_known_forget (struct esp_store *store, const char *center);
 
 #endif /* ESPALIER_CENTER_CENTER_INTERNAL_H */

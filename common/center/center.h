@@ -130,9 +130,19 @@ extern int esp_push_venue (struct esp_center *center, const char *id,
                            bool force, const struct esp_push_options *options,
                            struct esp_transfer *done);
 
+/* Journals of pushes that nobody went on with for a week: their uploads end,
+ * and they go.  FN as esp_store_gc's.
+ */
+extern int esp_push_gc (struct esp_store *store, bool dry_run,
+                        void (*fn) (void *arg, const char *what,
+                                    uint64_t bytes),
+                        void *arg);
+
 struct esp_pull_options {
   const char *variant;          /* an id to be preferred; NULL: the best */
   const char *key_file;
+  const char *as;               /* the name of the restore point here; NULL:
+                                 * as there (not for a venue) */
   bool force;                   /* a venue that was changed here, too */
   esp_progress_fn progress;
   void *arg;

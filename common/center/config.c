@@ -82,14 +82,6 @@ number_of (const struct esp_center_config *c, const struct number_field *f)
   return (unsigned *) ((char *) c + f->offset);
 }
 
-static int
-no_memory (void)
-{
-  errno = ENOMEM;
-  esp_error ("malloc: %m");
-  return -1;
-}
-
 static json_t *
 to_json (const struct esp_center_config *c)
 {
@@ -112,7 +104,7 @@ to_json (const struct esp_center_config *c)
   if (r == 0)
     return o;
   json_decref (o);
-  no_memory ();
+  center_no_memory ();
   return NULL;
 }
 
@@ -134,7 +126,7 @@ read_text (json_t *o, const char *key, char **out, const char *name)
   if (bad)
     return damaged (name, key);
   if (s && !(*out = strdup (s)))
-    return no_memory ();
+    return center_no_memory ();
   return 0;
 }
 
@@ -257,8 +249,8 @@ check_config (struct esp_center_config *c)
 /* --- reading and writing ------------------------------------------------- */
 
 /* STORE/centers; ENOENT where there never was a center. */
-static int
-centers_dir (struct esp_store *store, bool create)
+int
+center_config_dir (struct esp_store *store, bool create)
 {
   return create ? esp_make_dir (esp_store_fd (store), CENTERS_DIR, 0700)
     : esp_open_dir (esp_store_fd (store), CENTERS_DIR);
@@ -270,13 +262,13 @@ copy_config (const struct esp_center_config *c, struct esp_center_config *out)
   *out = *c;
   out->url = strdup (c->url);
   if (!out->url)
-    return no_memory ();
+    return center_no_memory ();
   for (size_t i = 0; i < N_OF (texts); i++)
     *text_of (out, &texts[i]) = NULL;
   for (size_t i = 0; i < N_OF (texts); i++) {
     const char *s = *text_of (c, &texts[i]);
     if (s && !(*text_of (out, &texts[i]) = strdup (s)))
-      return no_memory ();
+      return center_no_memory ();
   }
   return 0;
 }
@@ -296,7 +288,7 @@ esp_center_add (struct esp_store *store,
   c.created = (uint64_t) time (NULL);
   if (!(o = to_json (&c)))
     return -1;
-  fd = centers_dir (store, true);
+  fd = center_config_dir (store, true);
   if (fd == -1) {
     esp_error ("mkdir: %s/" CENTERS_DIR ": %m", esp_store_path (store));
     return -1;
@@ -331,7 +323,7 @@ esp_center_load (struct esp_store *store, const char *name,
   memset (out, 0, sizeof *out);
   if (esp_name_check (name, "center") == -1)
     return -1;
-  fd = centers_dir (store, false);
+  fd = center_config_dir (store, false);
   if (fd >= 0 && load_from (fd, name, out) == 0)
     return 0;
   if (errno == ENOENT)
@@ -359,7 +351,7 @@ add_to_list (void *arg, int dirfd, const char *name)
   more = reallocarray (l->c, l->n + 1, sizeof *more);
   if (!more) {
     esp_center_config_clear (&c);
-    return no_memory ();
+    return center_no_memory ();
   }
   l->c = more;
   l->c[l->n++] = c;
@@ -369,7 +361,7 @@ add_to_list (void *arg, int dirfd, const char *name)
 int
 esp_center_list (struct esp_store *store, struct esp_center_config_list *out)
 {
-  CLEANUP_CLOSE int fd = centers_dir (store, false);
+  CLEANUP_CLOSE int fd = center_config_dir (store, false);
 
   memset (out, 0, sizeof *out);
   if (fd == -1 && errno == ENOENT)
@@ -389,7 +381,7 @@ esp_center_list (struct esp_store *store, struct esp_center_config_list *out)
 int
 center_config_delete (struct esp_store *store, const char *name)
 {
-  CLEANUP_CLOSE int fd = centers_dir (store, false);
+  CLEANUP_CLOSE int fd = center_config_dir (store, false);
 
   if (fd >= 0 && unlinkat (fd, name, 0) == 0 && esp_sync_dir (fd) == 0)
     return 0;

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -68,6 +69,9 @@ tmp_is_leftover (int tmp_fd, const char *name, int *fd)
 {
   struct stat st;
 
+  *fd = -1;
+  if (strncmp (name, "push-", 5) == 0)
+    return false;               /* a push that may go on: esp_push_gc */
   *fd = esp_open_dir (tmp_fd, name);
   if (*fd == -1)
     return errno == ENOTDIR || errno == ELOOP;  /* a file: not ours */

@@ -43,3 +43,135 @@ fails ()
     fails 1 "already a center x" espalier center add x file:///var
     espalier center show x --json | jq -e '.url == "file:///tmp"'
 }
+
+# --- push and pull: stores a and b, a center in the directory c ----------------
+
+# image FILE MIB SEED: half of it random, the rest text and zeroes
+image ()
+{
+    random_file "$1" $(($2 << 19)) "$3"
+    seq 1 $(($2 * 20000)) | head -c $(($2 << 18)) >>"$1"
+    truncate -s "$2M" "$1"
+}
+
+# at STORE COMMAND...: with another store
+at ()
+{
+    local store=$D/$1; shift
+    ESPALIER_STORE=$store espalier "$@"
+}
+
+# two_stores: a has base, v2 over it, and the venue cafe; both know the center
+# c and trust each other
+two_stores ()
+{
+    local s
+    mkdir c
+    for s in a b; do
+        at $s -q init
+        at $s -q center add c ./c
+        at $s key public >$s.pub
+    done
+    at a -q key trust b b.pub
+    at b -q key trust a a.pub
+    image base.img "${1:-24}" 1
+    cp base.img v2.img
+    random_file patch 300000 2
+    dd if=patch of=v2.img bs=1 seek=1234567 conv=notrunc status=none
+    at a -q root add base base.img --note "the base" --env debian=12
+    at a -q rp create v2 --parent base --from-image v2.img --app chess
+    at a -q venue add cafe --disk v2 --description "The seats"
+}
+
+@test "a venue that was pushed is pulled with its chain, names and words" {
+    two_stores
+    at a push cafe c --json | jq -e '.restore_points == 2 and .venues == 1 and .stored_bytes < .bytes'
+    at b pull c cafe --json | jq -e '.restore_points == 2 and .venues == 1'
+    [ "$(at a rp list --json | jq -c '[.[] | {uuid, name, parent, size, created, data_bytes, note, resources}]')" = \
+      "$(at b rp list --json | jq -c '[.[] | {uuid, name, parent, size, created, data_bytes, note, resources}]')" ]
+    [ "$(at b venue show cafe --json | jq -r '.description + .disks[0].tip_name')" = "The seatsv2" ]
+    at b store check
+    at a store check
+}
+
+@test "what the center has is not sent again, what the store has not made again" {
+    two_stores
+    at a -q push base c
+    at a push v2 c --json | jq -e '.restore_points == 1 and .already == 1'
+    cp -a c c.before
+    at a push cafe c --json | jq -e '.restore_points == 0 and .stored_bytes == 0 and .already == 2'
+    diff -r c.before/restore-points c/restore-points
+    at b -q pull c base
+    at b pull c cafe --json | jq -e '.restore_points == 1'
+    at b pull c cafe --json | jq -e '.restore_points == 0 and .venues == 1'
+    [ "$(at b venue log cafe --json | jq length)" = 1 ]
+}
+
+@test "fetch shows what is there and what of it is new" {
+    two_stores
+    at a -q push cafe c
+    at b -q pull c base
+    at b fetch c --json | jq -e '.venues[0].state == "new" and ([.restore_points[] | {(.name): .here}] | add == {"base": true, "v2": false})'
+    at a fetch c --json | jq -e '.venues[0].state == "here"'
+    at a -q venue set cafe --disk base
+    at a fetch c --json | jq -e '.venues[0].state == "differs"'
+}
+
+@test "what nobody signed, and what a stranger signed, is refused" {
+    two_stores
+    at b -q key untrust a
+    at a -q push cafe c
+    ESPALIER_STORE=$D/b fails 1 "key trust" espalier pull c cafe
+    [ -z "$(at b rp list --names)" ]
+    rm -rf c/*
+    at a -q push cafe c --no-sign
+    at b -q key trust a a.pub
+    ESPALIER_STORE=$D/b fails 1 "sign" espalier pull c cafe
+    at b -q center add open ./c --unsigned
+    at b -q pull open cafe
+    [ "$(at b rp list --names | wc -l)" = 2 ]
+}
+
+@test "a manifest that was changed is refused" {
+    two_stores
+    at a -q push cafe c
+    sed -i 's/"the base"/"the b4se"/' c/restore-points/*/manifest
+    ESPALIER_STORE=$D/b fails 1 "manifest" espalier pull c cafe
+    [ -z "$(at b rp list --names)" ]
+}
+
+@test "of two pushes of a changed venue the second is told who was first" {
+    two_stores
+    at a -q push cafe c
+    at b -q pull c cafe
+    at a -q venue set cafe --disk base
+    at a -q push cafe c
+    at b -q venue set cafe --description "Ours"
+    ESPALIER_STORE=$D/b fails 1 "was replaced by .* since this store knew it last.*espalier pull c cafe" espalier push cafe c
+    ESPALIER_STORE=$D/b fails 1 "changed here .*--force" espalier pull c cafe
+    [ "$(at b venue show cafe --json | jq -r .description)" = Ours ]
+    at b -q pull c cafe --force
+    [ "$(at b venue show cafe --json | jq -r '.disks[0].tip_name')" = base ]
+    at b -q venue set cafe --description "Ours"
+    at b -q push cafe c
+    ESPALIER_STORE=$D/a fails 1 "was replaced by" espalier push cafe c
+    at a -q pull c cafe
+    [ "$(at a venue show cafe --json | jq -r .description)" = Ours ]
+}
+
+@test "a name that another restore point has here is refused, and --as helps" {
+    two_stores
+    at a -q push v2 c
+    image other.img 4 9
+    at b -q root add v2 other.img
+    ESPALIER_STORE=$D/b fails 1 "rp rename v2 NEWNAME.*--as" espalier pull c "$(at a rp show v2 --json | jq -r .uuid)"
+    [ "$(at b rp list --names)" = v2 ]
+    at b -q pull c v2 --as theirs
+    [ "$(at b rp list --names | sort | tr '\n' ' ')" = "base theirs v2 " ]
+}
+
+@test "a center that can only be read takes no push" {
+    espalier -q init; espalier -q center add web http://127.0.0.1:9/x
+    image r.img 2 1; espalier -q root add r r.img
+    fails 1 "can only be read" espalier push r web
+}

@@ -102,7 +102,8 @@ extern int usage (const struct command *cmd, const char *fmt, ...)
 
 extern const struct command init_commands[], root_commands[], rp_commands[],
   venue_commands[], overlay_commands[], store_commands[], serve_commands[],
-  center_commands[], help_commands[];
+  center_commands[],
+  transfer_commands[], key_commands[], help_commands[];
 
 /* The command that ARGV begins with; *WORDS gets how many words its name
  * has.  NULL: an error was printed, or (*WORDS = 1) ARGV[0] is a group and

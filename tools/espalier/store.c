@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "center/center.h"
 #include "espalier.h"
 #include "store/check.h"
 
@@ -183,7 +184,7 @@ store_stats_run (const struct args *args)
 
 /* --- gc -------------------------------------------------------------------------- */
 
-struct gc { bool dry_run; json_t *removed; };
+struct gc { bool dry_run; json_t *removed; uint64_t journals, bytes; };
 
 static void
 tell_removed (void *arg, const char *what, uint64_t bytes)
@@ -199,6 +200,17 @@ tell_removed (void *arg, const char *what, uint64_t bytes)
             esp_size_format (bytes, size));
 }
 
+/* What esp_push_gc removes is to be counted, too. */
+static void
+tell_journal (void *arg, const char *what, uint64_t bytes)
+{
+  struct gc *gc = arg;
+
+  gc->journals++;
+  gc->bytes += bytes;
+  tell_removed (arg, what, bytes);
+}
+
 static int
 store_gc_run (const struct args *args)
 {
@@ -211,10 +223,13 @@ store_gc_run (const struct args *args)
     return CLI_FAILED;
   gc.removed = json_array ();
   if (esp_store_gc (cli.store, gc.dry_run, tell_removed, &gc, &freed,
-                    &removed) == -1) {
+                    &removed) == -1 ||
+      esp_push_gc (cli.store, gc.dry_run, tell_journal, &gc) == -1) {
     json_decref (gc.removed);
     return CLI_FAILED;
   }
+  freed += gc.bytes;
+  removed += (unsigned) gc.journals;
   return cli_done (json_pack ("{s:b,s:o,s:I}", "dry_run", gc.dry_run, "removed",
                               gc.removed, "bytes", (json_int_t) freed),
                    "%s %u object%s, %s", gc.dry_run ? "would remove" : "removed",
@@ -243,8 +258,9 @@ const struct command store_commands[] = {
   { "store stats", "", "Show what uses the space", NULL, NULL, 0, 0, 0,
     store_stats_run },
   { "store gc", "[--dry-run]", "Remove what was left over and nobody holds",
-    "That is: what interrupted commands left in tmp/, overlays of discard mode\n"
-    "whose grace is over, empty directories.",
+    "That is: what interrupted commands left in tmp/ (pushes only after a week:\n"
+    "until then they can go on), overlays of discard mode whose grace is over,\n"
+    "empty directories.",
     gc_options, 0, 0, 0, store_gc_run },
   { 0 },
 };

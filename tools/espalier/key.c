@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* espalier key: the keys that encrypt what is pushed, that sign it, and whose
+ * signatures are trusted.  Nothing here prints a secret.
+ */
+
+#include <config.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "center/keys.h"
+#include "espalier.h"
+
+#define CLEANUP_KEYS __attribute__ ((cleanup (esp_key_info_list_clear)))
+ESP_DEFINE_CLEANUP (signer, struct esp_signer *, esp_signer_free)
+#define CLEANUP_SIGNER ESP_CLEANUP (signer)
+
+static json_t *
+json_key (const struct esp_key_info *k)
+{
+  return json_pack ("{s:s, s:s, s:s}", "name", k->name, "kind", k->kind, "id",
+                    k->id);
+}
+
+/* What was done with NAME of KIND, with its id. */
+static int
+key_done (const char *what, const char *name, const char *kind)
+{
+  CLEANUP_KEYS struct esp_key_info_list keys = { 0 };
+
+  if (esp_key_list (cli.store, &keys) == -1)
+    return CLI_FAILED;
+  for (size_t i = 0; i < keys.n; i++)
+    if (strcmp (keys.key[i].name, name) == 0 &&
+        strcmp (keys.key[i].kind, kind) == 0)
+      return cli_done (cli.json ? json_key (&keys.key[i]) : NULL,
+                       "%s key %s (%s)", what, name, keys.key[i].id);
+  return cli_done (cli.json ? json_pack ("{s:s}", "name", name) : NULL,
+                   "%s key %s", what, name);
+}
+
+static int
+key_create_run (const struct args *args)
+{
+  if (cli_open () != 0 || esp_key_create (cli.store, args->arg[0]) == -1)
+    return CLI_FAILED;
+  return key_done ("made", args->arg[0], "variant");
+}
+
+static int
+key_import_run (const struct args *args)
+{
+  if (cli_open () != 0 ||
+      esp_key_import (cli.store, args->arg[0], args->arg[1]) == -1)
+    return CLI_FAILED;
+  return key_done ("imported", args->arg[0], "variant");
+}
+
+static int
+key_export_run (const struct args *args)
+{
+  if (cli_open () != 0 ||
+      esp_key_export (cli.store, args->arg[0], args->arg[1]) == -1)
+    return CLI_FAILED;
+  return key_done ("exported", args->arg[0], "variant");
+}
+
+static int
+key_delete_run (const struct args *args)
+{
+  if (cli_open () != 0 || esp_key_delete (cli.store, args->arg[0]) == -1)
+    return CLI_FAILED;
+  return cli_done (json_pack ("{s:s}", "deleted", args->arg[0]),
+                   "deleted key %s", args->arg[0]);
+}
+
+static int
+key_trust_run (const struct args *args)
+{
+  if (cli_open () != 0 ||
+      esp_trust_add (cli.store, args->arg[0], args->arg[1]) == -1)
+    return CLI_FAILED;
+  return key_done ("trusts now", args->arg[0], "trusted");
+}
+
+static int
+key_untrust_run (const struct args *args)
+{
+  if (cli_open () != 0 || esp_trust_remove (cli.store, args->arg[0]) == -1)
+    return CLI_FAILED;
+  return cli_done (json_pack ("{s:s}", "untrusted", args->arg[0]),
+                   "no longer trusts key %s", args->arg[0]);
+}
+
+static int
+key_public_run (const struct args *args)
+{
+  CLEANUP_SIGNER struct esp_signer *signer = NULL;
+  CLEANUP_FREE char *pem = NULL;
+
+  (void) args;
+  if (cli_open () != 0 || !(signer = esp_signer_load (cli.store, true)) ||
+      !(pem = esp_signer_public (signer)))
+    return CLI_FAILED;
+  if (cli.json)
+    return json_print (json_pack ("{s:s}", "public", pem));
+  fputs (pem, stdout);
+  return CLI_OK;
+}
+
+static int
+key_list_run (const struct args *args)
+{
+  CLEANUP_KEYS struct esp_key_info_list keys = { 0 };
+  struct table *t;
+  json_t *array;
+
+  if (cli_open () != 0 || esp_key_list (cli.store, &keys) == -1)
+    return CLI_FAILED;
+  if (cli.json) {
+    array = json_array ();
+    for (size_t i = 0; i < keys.n; i++)
+      json_array_append_new (array, json_key (&keys.key[i]));
+    return json_print (array);
+  }
+  if (opt_has (args, "names")) {
+    for (size_t i = 0; i < keys.n; i++)
+      puts (keys.key[i].name);
+    return CLI_OK;
+  }
+  t = table_new ("NAME|KIND|ID");
+  for (size_t i = 0; i < keys.n; i++) {
+    table_row (t);
+    table_cell (t, keys.key[i].name);
+    table_cell (t, keys.key[i].kind);
+    table_cell (t, keys.key[i].id);
+  }
+  table_end (t, "no keys yet: the first push makes one to sign with");
+  return CLI_OK;
+}
+
+static const struct opt list_options[] = {
+  { "names", 0, NULL, "print names only, one a line", false },
+  { 0 },
+};
+
+const struct command key_commands[] = {
+  { "key create", "NAME", "Make a random key that encrypts what is pushed",
+    "Use it by espalier push --variant 256K,zstd,key=NAME.  Who loses it loses what\n"
+    "it encrypts: export it, and keep the copy in a safe place.",
+    NULL, 1, 1, 0, key_create_run },
+  { "key import", "NAME FILE", "Copy a key that was exported elsewhere",
+    NULL, NULL, 2, 2, 0, key_import_run },
+  { "key export", "NAME FILE", "Copy a key into a new file, for another server",
+    NULL, NULL, 2, 2, 0, key_export_run },
+  { "key list", "[--names]", "List keys: of variants, to sign with, trusted",
+    NULL, list_options, 0, 0, 0, key_list_run },
+  { "key delete", "NAME", "Delete a key of variants",
+    NULL, NULL, 1, 1, 0, key_delete_run },
+  { "key public", "", "Print the public key that this store signs with",
+    "It is made where there is none.  Other servers trust it by espalier key trust.",
+    NULL, 0, 0, 0, key_public_run },
+  { "key trust", "NAME FILE", "Believe what the public key in FILE signs",
+    NULL, NULL, 2, 2, 0, key_trust_run },
+  { "key untrust", "NAME", "Believe a key no longer",
+    "What was pulled stays.",
+    NULL, 1, 1, 0, key_untrust_run },
+  { 0 },
+};

@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* espalier push, pull and fetch: between a store and an image center. */
+
+#include <config.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "center/center.h"
+#include "espalier.h"
+#include "util/bits.h"
+
+ESP_DEFINE_CLEANUP (center, struct esp_center *, esp_center_close)
+#define CLEANUP_CENTER ESP_CLEANUP (center)
+#define CLEANUP_REFS __attribute__ ((cleanup (esp_center_refs_clear)))
+#define CLEANUP_KEYS __attribute__ ((cleanup (esp_key_info_list_clear)))
+
+static json_t *
+number (uint64_t n)
+{
+  return json_integer ((json_int_t) n);
+}
+
+/* Is REF a venue of this store?  A venue wins over a restore point of the
+ * same name; a UUID is always a restore point.
+ */
+static bool
+is_venue (const char *ref)
+{
+  esp_uuid tip;
+  return esp_catalog_venue_tip (cli_catalog (), ref, 0, &tip) == 0;
+}
+
+static json_t *
+json_transfer (const char *key, const char *what, const char *center,
+               const struct esp_transfer *t)
+{
+  json_t *o = json_object ();
+
+  json_object_set_new (o, key, json_string (what));
+  json_object_set_new (o, "center", json_string (center));
+  json_object_set_new (o, "restore_points", number (t->rps));
+  json_object_set_new (o, "venues", number (t->venues));
+  json_object_set_new (o, "already", number (t->already));
+  json_object_set_new (o, "segments", number (t->segments));
+  json_object_set_new (o, "bytes", number (t->bytes_raw));
+  json_object_set_new (o, "stored_bytes", number (t->bytes_stored));
+  json_object_set_new (o, "resumed_bytes", number (t->resumed));
+  return o;
+}
+
+static const char *
+plural (uint64_t n)
+{
+  return n == 1 ? "" : "s";
+}
+
+/* --- push ------------------------------------------------------------------- */
+
+/* The id of the store's signing key; "" where it has none. */
+static int
+signing_key (char id[17])
+{
+  CLEANUP_KEYS struct esp_key_info_list keys = { 0 };
+
+  id[0] = 0;
+  if (esp_key_list (cli.store, &keys) == -1)
+    return CLI_FAILED;
+  for (size_t i = 0; i < keys.n; i++)
+    if (strcmp (keys.key[i].kind, "signing") == 0)
+      strcpy (id, keys.key[i].id);
+  return 0;
+}
+
+/* Said once: when the key was made. */
+static void
+tell_new_key (const char *before)
+{
+  char id[17];
+
+  if (before[0] || cli.quiet || cli.json || signing_key (id) != 0 || !id[0])
+    return;
+  printf ("made this store's signing key %s: for another server, 'espalier "
+          "key public >FILE' here, 'espalier key trust NAME FILE' there\n", id);
+}
+
+static int
+push_object (struct esp_center *center, const struct args *args,
+             const struct esp_push_options *options,
+             struct esp_transfer *done)
+{
+  CLEANUP_RP struct esp_rp rp = { 0 };
+  const char *ref = args->arg[0];
+  bool force = opt_has (args, "force");
+
+  if (is_venue (ref))
+    return esp_push_venue (center, ref, force, options, done);
+  if (esp_catalog_rp_find (cli_catalog (), ref, &rp) == -1)
+    return -1;
+  if (!force)
+    return esp_push_rp (center, &rp.uuid, options, done);
+  return usage (args->cmd, "--force is for venues, and %s is a restore point",
+                ref);
+}
+
+static int
+push_run (const struct args *args)
+{
+  CLEANUP_CENTER struct esp_center *center = NULL;
+  struct esp_transfer done = { 0 };
+  struct esp_push_options options = {
+    .variant = opt_value (args, "variant"),
+    .key_file = opt_value (args, "key-file"),
+    .no_sign = opt_has (args, "no-sign"),
+    .progress = esp_progress_update,
+  };
+  char before[17], stored[16], raw[16];
+  struct esp_variant wish;
+  int level, r;
+
+  if (options.variant &&
+      esp_variant_parse (options.variant, &wish, &level) == -1)
+    return CLI_USAGE;
+  if (cli_open () != 0 || signing_key (before) != 0 ||
+      !(center = esp_center_open (cli.store, args->arg[1])))
+    return CLI_FAILED;
+  {
+    CLEANUP_PROGRESS struct esp_progress *bar = work_begin ("pushing");
+    options.arg = bar;
+    r = push_object (center, args, &options, &done);
+  }
+  if (!options.no_sign)
+    tell_new_key (before);
+  if (r != 0)
+    return r == CLI_USAGE ? r : CLI_FAILED;
+  return cli_done (cli.json ? json_transfer ("pushed", args->arg[0],
+                                             args->arg[1], &done) : NULL,
+                   "pushed %s to %s: %" PRIu64 " restore point%s (%s, sent "
+                   "%s), %" PRIu64 " there already", args->arg[0],
+                   args->arg[1], done.rps, plural (done.rps),
+                   esp_size_format (done.bytes_raw, raw),
+                   esp_size_format (done.bytes_stored, stored), done.already);
+}
+
+/* --- pull ------------------------------------------------------------------- */
+
+/* What REF means at CENTER: a venue there, else a restore point by its UUID,
+ * name, or the beginning of its UUID.
+ */
+struct target { bool venue; esp_uuid uuid; };
+
+static int
+ambiguous (const char *ref, const char *center)
+{
+  esp_error ("center %s has several restore points that %s could mean: give "
+             "more of the UUID ('espalier fetch %s' shows them)", center, ref,
+             center);
+  return -1;
+}
+
+/* 1: SURE, by name; else by the beginning of the UUID. */
+static int
+match (const struct esp_rp *rp, const char *ref)
+{
+  char text[ESP_UUID_TEXT];
+
+  if (strcmp (rp->name, ref) == 0)
+    return 2;
+  return strlen (ref) >= 4 &&
+    strncmp (esp_uuid_text (&rp->uuid, text), ref, strlen (ref)) == 0;
+}
+
+static int
+find_rp (const struct esp_center_refs *refs, const char *ref,
+         const char *center, struct target *out)
+{
+  int best = 0, count = 0;
+
+  for (size_t i = 0; i < refs->nrps; i++) {
+    int m = match (&refs->rps[i], ref);
+    if (m == 0 || m < best)
+      continue;
+    count = m > best ? 1 : count + 1;
+    best = m;
+    out->uuid = refs->rps[i].uuid;
+  }
+  if (count > 1)
+    return ambiguous (ref, center);
+  if (count == 1)
+    return 0;
+  esp_error ("center %s has no venue and no restore point %s: 'espalier fetch "
+             "%s' shows what it has", center, ref, center);
+  return -1;
+}
+
+static int
+find_target (struct esp_center *center, const char *ref, struct target *out)
+{
+  CLEANUP_REFS struct esp_center_refs refs = { 0 };
+  CLEANUP_REFERENCE struct esp_reference venue = { 0 };
+
+  *out = (struct target) { .venue = false };
+  if (esp_uuid_parse (ref, &out->uuid) == 0)
+    return 0;
+  if (esp_name_check (ref, "venue or restore point") == -1)
+    return -1;
+  if (esp_center_reference (center, ref, &venue, NULL) == 0) {
+    out->venue = true;
+    return 0;
+  }
+  if (errno != ENOENT || esp_center_refs (center, &refs) == -1)
+    return -1;
+  return find_rp (&refs, ref, esp_center_name (center), out);
+}
+
+static int
+pull_all (struct esp_center *center, const struct esp_pull_options *options,
+          struct esp_transfer *done)
+{
+  CLEANUP_REFS struct esp_center_refs refs = { 0 };
+  int r = 0;
+
+  if (esp_center_refs (center, &refs) == -1)
+    return -1;
+  /* One that was changed here does not keep the others away. */
+  for (size_t i = 0; i < refs.nvenues && !esp_progress_interrupted (); i++)
+    if (esp_pull_venue (center, refs.venues[i].venue.id, options, done) == -1)
+      r = -1;
+  return r;
+}
+
+static int
+pull_object (struct esp_center *center, const struct args *args,
+             const struct esp_pull_options *options,
+             struct esp_transfer *done)
+{
+  struct target target;
+
+  if (args->n == 1)
+    return pull_all (center, options, done);
+  if (find_target (center, args->arg[1], &target) == -1)
+    return -1;
+  if (!target.venue)
+    return esp_pull_rp (center, &target.uuid, options, done);
+  if (!options->as)
+    return esp_pull_venue (center, args->arg[1], options, done);
+  return usage (args->cmd, "--as is for restore points, and %s is a venue",
+                args->arg[1]);
+}
+
+static int
+check_pull (const struct args *args)
+{
+  if (args->n == 1 && !opt_has (args, "all"))
+    return usage (args->cmd, "what?  Give a venue, a restore point, or --all");
+  if (args->n == 2 && opt_has (args, "all"))
+    return usage (args->cmd, "--all goes without %s", args->arg[1]);
+  if (opt_has (args, "all") && opt_has (args, "as"))
+    return usage (args->cmd, "--as is for one restore point");
+  if (opt_has (args, "as") &&
+      esp_name_check (opt_value (args, "as"), "restore point") == -1)
+    return CLI_USAGE;
+  return 0;
+}
+
+static int
+pull_run (const struct args *args)
+{
+  CLEANUP_CENTER struct esp_center *center = NULL;
+  struct esp_transfer done = { 0 };
+  struct esp_pull_options options = {
+    .variant = opt_value (args, "variant"), .as = opt_value (args, "as"),
+    .force = opt_has (args, "force"),
+  };
+  const char *what = args->n == 2 ? args->arg[1] : "all venues";
+  char raw[16];
+  int r;
+
+  if (check_pull (args) != 0)
+    return CLI_USAGE;
+  if (cli_open () != 0 ||
+      !(center = esp_center_open (cli.store, args->arg[0])))
+    return CLI_FAILED;
+  r = pull_object (center, args, &options, &done);
+  if (r != 0)
+    return r == CLI_USAGE ? r : CLI_FAILED;
+  return cli_done (cli.json ? json_transfer ("pulled", what, args->arg[0],
+                                             &done) : NULL,
+                   "pulled %s from %s: %" PRIu64 " new restore point%s, whose "
+                   "%s of data come when they are read", what, args->arg[0],
+                   done.rps, plural (done.rps),
+                   esp_size_format (done.bytes_raw, raw));
+}
+
+/* --- fetch ------------------------------------------------------------------- */
+
+static bool
+rp_here (const esp_uuid *uuid)
+{
+  char name[ESP_NAME_MAX + 1];
+  uint64_t created;
+  return esp_catalog_rp_name (cli_catalog (), uuid, name, &created) == 0;
+}
+
+/* "new", "here": the venue here maps the same; "differs". */
+static const char *
+venue_state (const struct esp_venue *there)
+{
+  CLEANUP_VENUE struct esp_venue here = { 0 };
+
+  if (!is_venue (there->id))
+    return "new";
+  if (esp_catalog_venue_get (cli_catalog (), there->id, &here) == -1)
+    return "?";
+  return here.ndisks == there->ndisks &&
+    memcmp (here.disks, there->disks, here.ndisks * sizeof here.disks[0]) == 0 &&
+    strcmp (here.description, there->description) == 0 ? "here" : "differs";
+}
+
+static const char *
+name_there (const struct esp_center_refs *refs, const esp_uuid *uuid,
+            char buf[ESP_UUID_TEXT])
+{
+  for (size_t i = 0; i < refs->nrps; i++)
+    if (esp_uuid_eq (&refs->rps[i].uuid, uuid))
+      return refs->rps[i].name;
+  return esp_uuid_text (uuid, buf);
+}
+
+static json_t *
+json_fetch (const struct esp_center_refs *refs, const char *center)
+{
+  json_t *venues = json_array (), *rps = json_array ();
+
+  for (size_t i = 0; i < refs->nvenues; i++) {
+    const struct esp_reference *r = &refs->venues[i];
+    json_t *tips = json_array ();
+    for (unsigned d = 0; d < r->venue.ndisks; d++)
+      json_array_append_new (tips, json_uuid (&r->venue.disks[d]));
+    json_array_append_new
+      (venues, json_pack ("{s:s, s:s, s:o, s:I, s:s, s:I, s:s}", "id",
+                          r->venue.id, "description", r->venue.description,
+                          "tips", tips, "revision",
+                          (json_int_t) r->venue.revision, "pushed_by",
+                          r->pushed_by ? r->pushed_by : "", "pushed",
+                          (json_int_t) r->pushed, "state",
+                          venue_state (&r->venue)));
+  }
+  for (size_t i = 0; i < refs->nrps; i++) {
+    const struct esp_rp *rp = &refs->rps[i];
+    json_array_append_new
+      (rps, json_pack ("{s:o, s:s, s:o, s:I, s:I, s:I, s:b}", "uuid",
+                       json_uuid (&rp->uuid), "name", rp->name, "parent",
+                       json_uuid (&rp->parent), "size", (json_int_t) rp->size,
+                       "created", (json_int_t) rp->created, "data_bytes",
+                       (json_int_t) (rp->data_blocks << ESP_BLOCK_SHIFT),
+                       "here", rp_here (&rp->uuid)));
+  }
+  return json_pack ("{s:s, s:o, s:o}", "center", center, "venues", venues,
+                    "restore_points", rps);
+}
+
+static void
+print_venues (const struct esp_center_refs *refs)
+{
+  struct table *t = table_new ("VENUE|STATE|DISKS|PUSHED|BY");
+  char buf[ESP_UUID_TEXT];
+
+  for (size_t i = 0; i < refs->nvenues; i++) {
+    const struct esp_reference *r = &refs->venues[i];
+    CLEANUP_FREE char *disks = NULL;
+    size_t size;
+    {
+      CLEANUP_FCLOSE FILE *f = open_memstream (&disks, &size);
+      for (unsigned d = 0; f && d < r->venue.ndisks; d++)
+        fprintf (f, "%s%s", d ? ", " : "",
+                 name_there (refs, &r->venue.disks[d], buf));
+    }
+    table_row (t);
+    table_cell (t, r->venue.id);
+    table_cell (t, venue_state (&r->venue));
+    table_cell (t, disks ? disks : "");
+    table_time (t, r->pushed);
+    table_cell (t, r->pushed_by ? r->pushed_by : "");
+  }
+  table_end (t, "no venues there");
+}
+
+static void
+print_rps (const struct esp_center_refs *refs)
+{
+  struct table *t = table_new ("RESTORE POINT|STATE|SIZE>|OWN>|CREATED|UUID");
+  char buf[ESP_UUID_TEXT];
+
+  for (size_t i = 0; i < refs->nrps; i++) {
+    const struct esp_rp *rp = &refs->rps[i];
+    table_row (t);
+    table_cell (t, rp->name);
+    table_cell (t, rp_here (&rp->uuid) ? "here" : "new");
+    table_size (t, rp->size);
+    table_size (t, rp->data_blocks << ESP_BLOCK_SHIFT);
+    table_time (t, rp->created);
+    table_cell (t, esp_uuid_text (&rp->uuid, buf));
+  }
+  table_end (t, "no restore points there");
+}
+
+static int
+fetch_run (const struct args *args)
+{
+  CLEANUP_CENTER struct esp_center *center = NULL;
+  CLEANUP_REFS struct esp_center_refs refs = { 0 };
+
+  if (cli_open () != 0 ||
+      !(center = esp_center_open (cli.store, args->arg[0])) ||
+      esp_center_refs (center, &refs) == -1)
+    return CLI_FAILED;
+  if (cli.json)
+    return json_print (json_fetch (&refs, args->arg[0]));
+  print_venues (&refs);
+  putchar ('\n');
+  print_rps (&refs);
+  return CLI_OK;
+}
+
+static const struct opt push_options[] = {
+  { "variant", 0, "TEXT", "how to pack: SEGMENT[,zstd[:LEVEL]|none][,key=NAME]", false },
+  { "key-file", 0, "FILE", "take the variant's key from a file", false },
+  { "no-sign", 0, NULL, "do not sign: others can read it only as an unsigned center", false },
+  { "force", 0, NULL, "replace a venue that somebody else replaced", false },
+  { 0 },
+};
+
+static const struct opt pull_options[] = {
+  { "all", 0, NULL, "every venue of the center", false },
+  { "variant", 0, "ID", "take this packing where a restore point has it", false },
+  { "as", 0, "NAME", "what the restore point is called here", false },
+  { "force", 0, NULL, "also a venue that was changed here", false },
+  { 0 },
+};
+
+const struct command transfer_commands[] = {
+  { "push", "RP|VENUE CENTER [--variant TEXT] [--key-file FILE] [--no-sign] [--force]",
+    "Send a restore point, or a venue, to an image center",
+    "What it stands on goes along; what the center has is not sent again.  When it\n"
+    "is interrupted, the same command goes on where it was.",
+    push_options, 2, 2, 0, push_run },
+  { "pull", "CENTER RP|VENUE|--all [--variant ID] [--as NAME] [--force]",
+    "Take a restore point, or a venue, from an image center",
+    "Names and maps come now, data when it is read: it can be served at once.",
+    pull_options, 1, 2, 0, pull_run },
+  { "fetch", "CENTER", "Show what an image center has, and what of it is new",
+    NULL, NULL, 1, 1, 0, fetch_run },
+  { 0 },
+};
