@@ -110,7 +110,8 @@ look_at_lock (int dir_fd, struct esp_overlay_info *info)
   struct stat st;
 
   if (lock == -1 || fstat (lock, &st) == -1) {
-    note_damage (info, "its lock file is missing");
+    if (!info->empty)
+      note_damage (info, "its lock file is missing");
     return;
   }
   info->last_seen = (uint64_t) st.st_mtime;
@@ -199,6 +200,7 @@ struct listing {
   struct esp_overlay_info_list *out;
   const char *names[2];
   unsigned depth;
+  bool all;
 };
 
 static int
@@ -215,7 +217,14 @@ list_one (struct listing *l, int dir_fd, const char *client)
   l->out->o = o;
   if (info_of (dir_fd, &id, &o[l->out->n]) == -1)
     return -1;
-  l->out->n++;
+  /* Nobody ever had it: bulk clones that were not made, or a client that is
+   * just coming.
+   */
+  o = &o[l->out->n];
+  if (!l->all && o->empty && !o->damage && !o->held && !o->holder.pid)
+    esp_overlay_info_clear (o);
+  else
+    l->out->n++;
   return 0;
 }
 
@@ -235,11 +244,11 @@ list_entry (void *arg, int dir_fd, const char *name)
   return r;
 }
 
-int
-esp_overlay_list (int overlays_fd, const char *venue,
-                  struct esp_overlay_info_list *out)
+static int
+list (int overlays_fd, const char *venue, bool all,
+      struct esp_overlay_info_list *out)
 {
-  struct listing l = { .out = out };
+  struct listing l = { .out = out, .all = all };
   int r;
 
   memset (out, 0, sizeof *out);
@@ -252,6 +261,19 @@ esp_overlay_list (int overlays_fd, const char *venue,
   if (r == -1)
     esp_overlay_info_list_clear (out);
   return r;
+}
+
+int
+esp_overlay_list (int overlays_fd, const char *venue,
+                  struct esp_overlay_info_list *out)
+{
+  return list (overlays_fd, venue, false, out);
+}
+
+int
+esp_overlay_list_all (int overlays_fd, struct esp_overlay_info_list *out)
+{
+  return list (overlays_fd, NULL, true, out);
 }
 
 /* --- changing ------------------------------------------------------------ */
@@ -352,6 +374,10 @@ take_locked (const struct esp_overlay_id *id, const struct files_lock *l,
    */
   if (files_fate (l->dir_fd, l->lock_fd, doc, 0, 1, &deadline) == FATE_OVER) {
     nothing_written (id);
+    return NULL;
+  }
+  if (!files_has (l->dir_fd, OVERLAY_MAP)) {
+    nothing_written (id);       /* a clone */
     return NULL;
   }
   if (sync_files (l->dir_fd) == -1)

@@ -38,6 +38,9 @@ extern void esp_overlay_info_list_clear (struct esp_overlay_info_list *list);
  */
 extern int esp_overlay_list (int overlays_fd, const char *venue,
                              struct esp_overlay_info_list *out);
+/* With those that hold nothing and that nobody ever had (for gc). */
+extern int esp_overlay_list_all (int overlays_fd,
+                                 struct esp_overlay_info_list *out);
 extern int esp_overlay_info (int overlays_fd, const struct esp_overlay_id *id,
                              struct esp_overlay_info *out);
 

@@ -65,6 +65,7 @@ parse_doc (json_t *root, struct overlay_doc *doc)
   doc->created = esp_doc_u64 (root, "created", 0, &bad);
   uint64_t grace = esp_doc_u64 (root, "grace", 0, &bad);
   doc->grace = (unsigned) grace;
+  doc->clone = json_is_true (json_object_get (root, "clone"));
   if (bad || grace > UINT_MAX || doc->size > ESP_DISK_MAX ||
       parse_mode (mode, &doc->mode) == -1 ||
       (tip && esp_uuid_parse (tip, &doc->tip) == -1) ||
@@ -135,13 +136,19 @@ files_save_doc (int dir_fd, const struct overlay_doc *doc)
     json_decref (root);
     root = NULL;
   }
+  if (root && doc->clone &&
+      json_object_set_new (root, "clone", json_true ()) < 0) {
+    json_decref (root);
+    root = NULL;
+  }
   if (!root) {
     errno = ENOMEM;
     esp_error ("overlay: document: %m");
     return -1;
   }
+  /* Programs that know version 1 only would take a clone for nothing. */
   int r = esp_doc_save (dir_fd, ESP_OVERLAY_DOC, OVERLAY_KIND,
-                        OVERLAY_VERSION, root, 0600);
+                        doc->clone ? OVERLAY_VERSION : 1, root, 0600);
   json_decref (root);
   return r;
 }
@@ -341,7 +348,7 @@ files_fate (int dir_fd, int lock_fd, const struct overlay_doc *doc,
   int64_t now_or_then = now;
 
   if (!files_has (dir_fd, OVERLAY_MAP))
-    return FATE_OVER;
+    return doc->clone ? FATE_KEEP : FATE_OVER;
   if (doc->mode != ESP_OVERLAY_DISCARD)
     return FATE_KEEP;
   files_boot_id (boot_id);

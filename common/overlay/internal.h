@@ -18,7 +18,7 @@
 #include "util/cleanup.h"
 
 #define OVERLAY_KIND "overlay"
-#define OVERLAY_VERSION 1
+#define OVERLAY_VERSION 2
 #define OVERLAY_DATA "data"
 #define OVERLAY_MAP "map"
 
@@ -64,6 +64,7 @@ struct esp_overlay {
   bool spills;                  /* data is in the place's file system */
   uint64_t created;
   int dir_fd, lock_fd;          /* NAMED only, else -1 */
+  bool clone;                   /* exists, also while it is not READY */
 
   /* Set under SETUP before READY, then constant. */
   pthread_mutex_t setup;
@@ -177,6 +178,8 @@ struct overlay_doc {
   uint64_t size, created;
   unsigned grace;               /* seconds, as its server had it then */
   char boot_id[40];
+  bool clone;                   /* exists without a map, too: then nothing was
+                                 * written to it (venue clone) */
 };
 
 /* Load or save the document.  0, or -1 with errno; ENOENT is not reported. */

@@ -170,7 +170,7 @@ setup_locked (struct esp_overlay *o)
     return -1;
   }
   /* The document first: who has a map, has one. */
-  if (o->named && (save_doc (o) == -1 ||
+  if (o->named && ((!o->clone && save_doc (o) == -1) ||
                    esp_map_create (o->map, o->dir_fd, OVERLAY_MAP) == -1))
     return -1;
   o->data_fd = esp_steal_fd (&fd);
@@ -298,6 +298,15 @@ reconcile_mode (struct esp_overlay *o, struct overlay_doc *doc)
   return 0;
 }
 
+/* A clone into which nothing was written: as a new one, but it stays. */
+static int
+open_clone (struct esp_overlay *o, struct overlay_doc *doc)
+{
+  o->clone = true;
+  o->map = esp_map_new (o->size);
+  return o->map ? reconcile_mode (o, doc) : -1;
+}
+
 static int
 go_on (struct esp_overlay *o, struct overlay_doc *doc)
 {
@@ -308,6 +317,8 @@ go_on (struct esp_overlay *o, struct overlay_doc *doc)
     return -1;
   }
   o->created = doc->created;
+  if (doc->clone && !files_has (o->dir_fd, OVERLAY_MAP))
+    return open_clone (o, doc);
   if (load_files (o) == -1 || reconcile_mode (o, doc) == -1)
     return -1;
   if (doc->mode == ESP_OVERLAY_KEEP &&
@@ -440,7 +451,7 @@ close_named (struct esp_overlay *o)
   unsigned grace = o->place->params.grace;
   bool ready = overlay_is_ready (o);
 
-  if (!ready || (o->mode == ESP_OVERLAY_DISCARD && grace == 0)) {
+  if ((!ready && !o->clone) || (o->mode == ESP_OVERLAY_DISCARD && grace == 0)) {
     files_remove (o->place->fd, &id, o->dir_fd);
     return;
   }

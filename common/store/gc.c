@@ -61,6 +61,9 @@ gc_tmp (void *arg, int dirfd, const char *name)
 {
   CLEANUP_CLOSE int fd = -1;
 
+  /* Clones that could not be finished when the store was opened. */
+  if (strncmp (name, STORE_CLONE_PREFIX, strlen (STORE_CLONE_PREFIX)) == 0)
+    return 0;
   return tmp_is_leftover (dirfd, name, &fd)
     ? remove_entry (arg, dirfd, name) : 0;
 }
@@ -172,8 +175,20 @@ gc_empty (struct gc *g, int dirfd, const char *name)
 }
 
 static int
+gc_client (void *arg, int dirfd, const char *name)
+{
+  return gc_empty (arg, dirfd, name);
+}
+
+static int
 gc_disk (void *arg, int dirfd, const char *name)
 {
+  CLEANUP_CLOSE int fd = esp_open_dir (dirfd, name);
+
+  if (fd == -1)
+    return 0;
+  if (esp_each_entry (fd, gc_client, arg) == -1)
+    return -1;
   return gc_empty (arg, dirfd, name);
 }
 
@@ -195,7 +210,7 @@ gc_overlays (struct gc *g)
   CLEANUP_OVERLAY_INFO_LIST struct esp_overlay_info_list list = { 0 };
   int fd = esp_store_overlays_fd (g->store);
 
-  if (esp_overlay_list (fd, NULL, &list) == -1)
+  if (esp_overlay_list_all (fd, &list) == -1)
     return -1;
   for (size_t i = 0; i < list.n; ++i)
     if (gc_overlay (g, &list.o[i]) == -1)

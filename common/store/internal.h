@@ -50,6 +50,13 @@ extern int store_lock_document (struct esp_store *store);
  */
 extern int store_mend_document (struct esp_store *store);
 
+/* What `venue clone` had begun when it was killed (clone.c): finish it.  The
+ * note of its names in tmp/ begins with STORE_CLONE_PREFIX.  Never fails;
+ * what cannot be done now is a warning.
+ */
+#define STORE_CLONE_PREFIX "clone-"
+extern void store_finish_clones (struct esp_store *store);
+
 /* Open the catalog of a store that was opened as damaged. */
 extern int store_open_catalog (struct esp_store *store);
 

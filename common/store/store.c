@@ -357,6 +357,7 @@ esp_store_open (const char *path)
     }
     store->next = registry;
     registry = store;
+    store_finish_clones (store);
   }
   store->refs++;
   return store;

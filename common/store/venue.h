@@ -36,6 +36,16 @@ extern int esp_venue_rollback (struct esp_store *store, const char *id,
 extern int esp_venue_delete (struct esp_store *store, const char *id,
                              bool force);
 
+/* Make kept overlays, into which nothing was written, over the present tips
+ * of venue ID (all its disks, or only DISK where that is not -1) for N
+ * CLIENTS: disks of their own, that a later mapping does not change.  All or
+ * nothing, also after a crash; one sync for all.  EEXIST, reported with
+ * a list, when any of them exists.
+ */
+#define ESP_CLONES_MAX 10000
+extern int esp_venue_clone (struct esp_store *store, const char *id, int disk,
+                            char *const *clients, size_t n);
+
 /* Load a venue's document, every field checked.  For check and rebuild. */
 extern int esp_venue_load (struct esp_store *store, const char *id,
                            struct esp_venue *venue,

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "clone.h"
 #include "espalier.h"
 #include "store/venue.h"
 
@@ -371,6 +372,12 @@ const struct command venue_commands[] = {
     "Take back a venue's last change, or go back to revision N",
     "The old mapping becomes a new revision: a rollback can be rolled back.",
     NULL, 1, 2, 0, venue_rollback_run },
+  { "venue clone", "VENUE[/DISK] --count N --name PATTERN [--start N]",
+    "Make durable disks of their own for many clients at once",
+    "Each client gets a kept overlay, VENUE/DISK@NAME, over what the venue has\n"
+    "now; a later mapping of the venue does not change it.  All are made, or\n"
+    "none: names that have an overlay already are refused.",
+    venue_clone_options, 1, 1, 0, venue_clone_run },
   { "venue delete", "ID [--force]", "Delete a venue",
     "Refused while clients have overlays of it, unless --force is given;\n"
     "refused while a client is connected.",
