@@ -6,6 +6,7 @@
 
 #include <sys/stat.h>
 
+#include "image/detect.h"
 #include "image/source.h"
 #include "util/cleanup.h"
 
@@ -22,9 +23,6 @@ struct esp_source {
   struct esp_image *image;      /* a restore point instead */
   struct esp_server *server;    /* qemu-nbd, for formats that are not raw */
 };
-
-/* The format of the image FD, SIZE bytes long, by its magic; "raw". */
-extern const char *esp_detect_format (int fd, uint64_t size);
 
 /* One walk from beginning to end, kept by each kind of source: how far it
  * is, and runs joined so that each that FN sees begins and ends at a block

@@ -55,15 +55,15 @@ has_vpc_footer (int fd, uint64_t size)
 {
   char footer[8];
 
-  return size > 512 && size % 512 == 0 &&
-    esp_pread_all (fd, footer, sizeof footer, size - 512) == 0 &&
+  return size > ESP_DETECT_TAIL && size % ESP_DETECT_TAIL == 0 &&
+    esp_pread_all (fd, footer, sizeof footer, size - ESP_DETECT_TAIL) == 0 &&
     memcmp (footer, "conectix", 8) == 0;
 }
 
 const char *
 esp_detect_format (int fd, uint64_t size)
 {
-  char head[4096] = "";
+  char head[ESP_DETECT_HEAD] = "";
   ssize_t n = pread (fd, head, sizeof head, 0);
 
   /* The first version of qcow2's ancestor. */
