@@ -178,22 +178,12 @@ class Delayed:
 
     # --- pull -------------------------------------------------------------
     def pull_time(self):
-        """A venue of 100 GiB, a tenth of it data in pieces of 1 MiB."""
+        """A venue of 100 GiB, a tenth of it data here and there."""
         size = self.b.args.pull_gib * GiB
-        r = random.Random(2)
-        path = os.path.join(self.b.disk, "large.raw")
-        block = r.randbytes(4096) + bytes(60 * KiB)
-        with open(path, "wb") as f:
-            f.truncate(size)
-            for mib in sorted(r.sample(range(size // MiB), size // MiB // 10)):
-                f.seek(mib * MiB)
-                f.write(block * 16)
         directory = os.path.join(self.b.disk, "large-center")
         os.mkdir(directory)
-        store = os.path.join(self.b.disk, "large-store")
-        base.run(self.b.espalier, "init", store)
-        self.espalier(store, "center", "add", "dir", directory, "--unsigned")
-        self.espalier(store, "root", "add", "image", path, "--in-place")
+        store = self.new_store({"dir": directory})
+        base.run(self.b.mktree, "sparse", store, "image", str(size), str(size // 10), "7")
         self.espalier(store, "venue", "add", "v", "--disk", "image")
         self.espalier(store, "push", "v", "dir")
         origin = Origin(self.b, "a", directory)

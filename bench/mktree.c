@@ -4,6 +4,7 @@
  *   mktree chain STORE PREFIX SIZE DEPTH LAYER-BYTES SEED [EXTENTS]
  *   mktree stack STORE ROOT DEPTH
  *   mktree venues STORE RP N
+ *   mktree sparse STORE NAME SIZE BYTES SEED
  *
  * chain: PREFIX-1 is a root full of data; each further one, PREFIX-2 … PREFIX-DEPTH,
  * writes LAYER-BYTES in extents of 4 KiB to 256 KiB (the exponent is drawn
@@ -14,6 +15,8 @@
  *
  * stack: over the restore point ROOT, ROOT-2 … ROOT-DEPTH of one block each.
  * venues: N venues, v00000 and so on, that map to RP.
+ * sparse: the root NAME with BYTES of data in extents of 4 KiB to 4 MiB, all
+ * zeroes that take no space: for what depends on maps alone.
  */
 
 #include <config.h>
@@ -183,6 +186,36 @@ venues_command (struct esp_store *store, char **argv)
   return 0;
 }
 
+static int
+sparse_command (struct esp_store *store, char **argv)
+{
+  struct esp_draft *draft;
+  uint64_t size, bytes, offset, len;
+  esp_uuid uuid;
+
+  if (esp_size_parse (argv[1], "SIZE", &size) == -1
+      || esp_size_parse (argv[2], "BYTES", &bytes) == -1)
+    return -1;
+  rng = strtoull (argv[3], NULL, 0) | 1;
+  draft = begin_layer (store, argv[0], true, size, NULL);
+  if (draft == NULL)
+    return -1;
+  for (uint64_t done = 0; done < bytes; done += len) {
+    len = ESP_BLOCK_SIZE << (next_random () % 11);
+    offset = next_random () % (size / ESP_BLOCK_SIZE) * ESP_BLOCK_SIZE;
+    if (len > size - offset)
+      len = size - offset;
+    esp_map_set (draft->map, offset >> ESP_BLOCK_SHIFT, len >> ESP_BLOCK_SHIFT,
+                 ESP_DATA, NULL);
+  }
+  if (ftruncate (draft->data_fd, (off_t) size) == -1) {
+    perror ("mktree: ftruncate");
+    esp_draft_abort (draft);
+    return -1;
+  }
+  return esp_draft_commit (draft, &uuid);
+}
+
 static const struct {
   const char *name, *usage;
   int min, max;                 /* arguments behind STORE */
@@ -192,6 +225,7 @@ static const struct {
     chain_command },
   { "stack", "STORE ROOT DEPTH", 2, 2, stack_command },
   { "venues", "STORE RP N", 2, 2, venues_command },
+  { "sparse", "STORE NAME SIZE BYTES SEED", 4, 4, sparse_command },
 };
 
 int
