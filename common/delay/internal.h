@@ -53,6 +53,11 @@ extern struct recorder *recorder_open (struct boots *boots,
 extern bool recorder_touch (struct recorder *recorder, uint64_t offset,
                             uint64_t count);
 extern void recorder_close (struct recorder *recorder);
+/* Does a boot profile say what is read behind [OFFSET, OFFSET+COUNT)?  Then
+ * a read there moves no read-ahead.  RECORDER may be NULL.
+ */
+extern bool recorder_knows (struct recorder *recorder, uint64_t offset,
+                            uint64_t count);
 
 /* What it may use.  Fetch what is missing of [OFFSET, OFFSET+COUNT), clipped
  * to the disk, in class ahead and in the order of calls; waits for nothing.

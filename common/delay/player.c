@@ -55,7 +55,7 @@ struct esp_player {
   atomic_size_t asked, used;
 
   /* Of the one who pumps. */
-  size_t next;                  /* rank: those before stood in a batch */
+  atomic_size_t next;           /* rank: those before stood in a batch */
   struct run runs[BATCH];       /* the batch */
   size_t run, nruns;            /* of it: the next to ask for; all */
 };
@@ -169,6 +169,17 @@ esp_player_touch (struct esp_player *player, uint64_t offset, uint64_t count)
   return news;
 }
 
+bool
+esp_player_knows (const struct esp_player *player, uint64_t offset,
+                  uint64_t count)
+{
+  uint64_t unit = (offset + count - (count > 0)) >> ESP_PROFILE_SHIFT;
+  const struct place *at = find (player, unit);
+
+  return at < player->by_unit + player->n && at->unit == unit &&
+    at->rank < atomic_load_explicit (&player->next, memory_order_relaxed);
+}
+
 /* --- asking ------------------------------------------------------------ */
 
 static int
@@ -183,11 +194,12 @@ by_run_rank (const void *a, const void *b)
 static size_t
 take_places (struct esp_player *p, struct place batch[BATCH])
 {
-  size_t n = 0;
+  size_t n = 0, next = p->next;
 
-  for (; p->next < p->n && n < BATCH; ++p->next)
-    if (!(p->state[p->next] & TOUCHED))
-      batch[n++] = (struct place) { p->order[p->next], (uint32_t) p->next };
+  for (; next < p->n && n < BATCH; ++next)
+    if (!(p->state[next] & TOUCHED))
+      batch[n++] = (struct place) { p->order[next], (uint32_t) next };
+  p->next = next;
   return n;
 }
 

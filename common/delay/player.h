@@ -45,6 +45,11 @@ extern bool esp_player_touch (struct esp_player *player, uint64_t offset,
  */
 extern bool esp_player_pump (struct esp_player *player,
                              const struct esp_player_ops *ops, void *arg);
+/* Is the end of [OFFSET, OFFSET+COUNT) in what was played so far?  Then what
+ * follows is asked for by the profile, and needs no guess.  Many threads.
+ */
+extern bool esp_player_knows (const struct esp_player *player,
+                              uint64_t offset, uint64_t count);
 /* Units that were asked for, and of those touched. */
 extern void esp_player_counts (const struct esp_player *player,
                                uint64_t *asked, uint64_t *used);

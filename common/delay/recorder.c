@@ -447,6 +447,16 @@ recorder_touch (struct recorder *recorder, uint64_t offset, uint64_t count)
   return recorded || played || phase != READY;
 }
 
+bool
+recorder_knows (struct recorder *recorder, uint64_t offset, uint64_t count)
+{
+  struct esp_player *player = recorder
+    ? atomic_load_explicit (&recorder->tip->player, memory_order_acquire)
+    : NULL;
+
+  return player && esp_player_knows (player, offset, count);
+}
+
 void
 recorder_close (struct recorder *recorder)
 {

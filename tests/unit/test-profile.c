@@ -607,6 +607,31 @@ test_player_leaves_out (void **state)
   esp_player_free (p);
 }
 
+static size_t
+long_order (uint32_t *order)
+{
+  for (uint32_t i = 0; i < 4000; i++)
+    order[i] = i * 2;
+  return 4000;
+}
+
+static void
+test_player_knows (void **state)
+{
+  uint32_t order[4000];
+  struct esp_player *p = player_of (order, long_order (order), 8000 * UNIT);
+  struct engine e = { .local_from = UINT64_MAX };
+
+  (void) state;
+  assert_false (esp_player_knows (p, 0, UNIT));
+  assert_true (esp_player_pump (p, &engine_ops, &e));
+  assert_true (esp_player_knows (p, 0, UNIT));
+  assert_true (esp_player_knows (p, 7 * UNIT, UNIT + 1));       /* into 8 */
+  assert_false (esp_player_knows (p, 8 * UNIT, UNIT + 1));      /* into 9 */
+  assert_false (esp_player_knows (p, 7000 * UNIT, 1));          /* later */
+  esp_player_free (p);
+}
+
 static void
 test_player_clips_to_the_disk (void **state)
 {
@@ -634,14 +659,6 @@ pump_all (struct esp_player *p, struct engine *e)
     more = esp_player_pump (p, &engine_ops, e);
   } while (more && e->n != before);
   return more;
-}
-
-static size_t
-long_order (uint32_t *order)
-{
-  for (uint32_t i = 0; i < 4000; i++)
-    order[i] = i * 2;
-  return 4000;
 }
 
 static void
@@ -740,6 +757,7 @@ main (void)
     cmocka_unit_test (test_copy_is_no_boot),
     cmocka_unit_test (test_player_joins_neighbours),
     cmocka_unit_test (test_player_leaves_out),
+    cmocka_unit_test (test_player_knows),
     cmocka_unit_test (test_player_clips_to_the_disk),
     cmocka_unit_test (test_player_waits_for_the_line),
     cmocka_unit_test (test_player_stops_where_a_boot_leaves_it),
