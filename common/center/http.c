@@ -81,6 +81,9 @@ check_range (struct esp_call *c)
 {
   const struct esp_reply *y = &c->reply;
 
+  if (y->ranged && y->total <= c->last)
+    return esp_try_fail (c->t, EPROTO, "the object has only %ju bytes",
+                         (uintmax_t) y->total);
   if (!y->ranged || y->first != c->first || y->last != c->last)
     return esp_try_fail (c->t, EPROTO,
                          "the server sends another range than was asked for "

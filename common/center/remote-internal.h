@@ -102,8 +102,10 @@ extern int esp_op_entry (struct esp_op *op, const char *name,
 extern int esp_op_run (struct esp_remote *r, struct esp_op *op);
 
 /* May NAME be an object's, PREFIX a list's?  Report nothing. */
+#pragma GCC visibility push(default)  /* for tests */
 extern bool esp_object_name_ok (const char *name);
 extern bool esp_object_prefix_ok (const char *prefix);
+#pragma GCC visibility pop
 
 typedef int (*esp_attempt_fn) (struct esp_remote *r, struct esp_op *op,
                                struct esp_try *t);
@@ -145,12 +147,14 @@ extern void esp_pool_give (struct esp_pool *pool, struct esp_conn *conn);
 struct esp_s3_credentials {
   char *access, *secret, *token;        /* access NULL: none, unsigned */
 };
+#pragma GCC visibility push(default)  /* for tests */
 extern void esp_s3_credentials_clear (struct esp_s3_credentials *c);
 /* From the file and profile of the options, the environment, ~/.aws.
  * Reports one error; finding none is none.
  */
 extern int esp_s3_credentials_load (const char *file, const char *profile,
                                     struct esp_s3_credentials *out);
+#pragma GCC visibility pop
 
 struct esp_s3 {
   char *bucket, *prefix, *region;       /* prefix "" or without slashes at
@@ -268,8 +272,10 @@ extern int esp_s3_parts_abort (struct esp_remote *r, struct esp_op *op,
  */
 typedef int (*esp_xml_fn) (void *arg, const char *element, const char *text,
                            unsigned depth);
+#pragma GCC visibility push(default)  /* for tests */
 extern int esp_xml_each (const char *text, size_t len, esp_xml_fn fn,
                          void *arg, struct esp_try *t);
+#pragma GCC visibility pop
 
 /* --- directories --------------------------------------------------------- */
 extern int esp_dir_parts_begin (struct esp_remote *r, struct esp_op *op,

@@ -9,7 +9,9 @@
  *   s3://BUCKET[/PREFIX][?endpoint=URL&region=R&addressing=path|virtual]
  *
  * Objects' names are relative paths of [A-Za-z0-9/._~%-] without "." or ".."
- * components; others are refused (EINVAL) before anything is sent.
+ * components, and none that begins with a dot (the remotes' own files do);
+ * others are refused (EINVAL) before anything is sent.  Over HTTP and S3 the
+ * name "" is the object that the URL itself names (a plain image).
  *
  * Any number of threads use one remote at once: each request takes a
  * connection of a pool and gives it back, so that connections are reused.
@@ -18,7 +20,9 @@
  *
  * Errors are reported (esp_error) with the object's whole name and what
  * the server said, but never a secret; the ENOENT, EEXIST and ESTALE that
- * the callers ask for are not reported.  errno:
+ * the callers ask for are not reported, nor is an end that the sink or the
+ * flag asked for: a sink reports its own errors.  A sink must not start a
+ * request of the same remote.  errno:
  *   ENOENT     no such object
  *   EEXIST     put_absent: it is there
  *   ESTALE     put_if: it changed meanwhile

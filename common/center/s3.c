@@ -73,8 +73,7 @@ esp_s3_begin (struct esp_call *c, const char *name, const char *query)
     return -1;
   if (!c->body)
     return 0;
-  return esp_call_header (c, "Expect:") < 0
-    ? -1 : esp_call_header (c, "Content-Type: application/octet-stream");
+  return esp_call_header (c, "Content-Type: application/octet-stream");
 }
 
 /* --- errors ----------------------------------------------------------------- */

@@ -21,8 +21,8 @@
  *   race NAME THREADS            each puts once, absent: prints how many won
  *   cancel NAME MS               a get of all of it, cancelled after MS;
  *                                prints how long it took to end
- *   stall NAME                   a gentle get whose sink stops after the first
- *                                bytes, until standard input ends
+ *   stall NAME BYTES             a get whose sink stops after so many bytes,
+ *                                until standard input ends
  *   counters                     requests=.. retries=.. errors=..
  *
  * Options: --ca F --cert F --key F --proxy URL --credentials F --profile P
@@ -64,7 +64,8 @@ static int
 failed (void)
 {
   fflush (stdout);
-  fprintf (stderr, "%s\n", strerrorname_np (errno));
+  fprintf (stderr, "%s\n", errno == ENOTSUP ? "ENOTSUP"
+           : strerrorname_np (errno));
   return 1;
 }
 
@@ -396,15 +397,17 @@ cmd_cancel (char **a, int n)
   return e < 0 ? failed () : 0;
 }
 
-/* Says that it has the first bytes, then waits. */
+/* When *ARG bytes have come, says so, and waits. */
 static int
 stop_here (void *arg, const void *buf, size_t len)
 {
+  uint64_t *left = arg;
   char c;
 
-  (void) arg;
   (void) buf;
-  (void) len;
+  *left -= *left < len ? *left : len;
+  if (*left)
+    return 0;
   printf ("stalled\n");
   fflush (stdout);
   while (read (0, &c, 1) > 0)
@@ -417,7 +420,10 @@ static int
 cmd_stall (char **a, int n)
 {
   struct esp_object o;
-  struct esp_get get = { .sink = stop_here, .gently = gently };
+  uint64_t left = strtoull (a[2], NULL, 0);
+  struct esp_get get = {
+    .sink = stop_here, .arg = &left, .gently = gently,
+  };
 
   (void) n;
   if (esp_remote_head (remote, a[1], &o) < 0)
@@ -453,7 +459,7 @@ static const struct {
   { "part", 5, 5, cmd_part }, { "check", 3, INT_MAX, cmd_parts },
   { "end", 3, INT_MAX, cmd_parts }, { "abort", 3, 3, cmd_abort },
   { "storm", 5, 5, cmd_storm }, { "race", 3, 3, cmd_race },
-  { "cancel", 3, 3, cmd_cancel }, { "stall", 2, 2, cmd_stall },
+  { "cancel", 3, 3, cmd_cancel }, { "stall", 3, 3, cmd_stall },
   { "counters", 1, 1, cmd_counters },
 };
 
