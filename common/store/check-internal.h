@@ -16,7 +16,10 @@
 /* The files of a restore point, in the order in which they are mended: each
  * needs those before it.
  */
-enum part { PART_META, PART_MAP, PART_CHAIN, PART_DATA, PARTS };
+enum part {
+  PART_META, PART_MAP, PART_CHAIN, PART_SEGMENTS, PART_DATA, PART_HAVE,
+  PART_SOURCES, PART_PROFILE, PARTS
+};
 
 /* A restore point as its files say. */
 struct item {
@@ -91,6 +94,22 @@ extern bool check_read_meta (struct check *k, struct item *it);
 /* Fill in what is wrong with IT's files; changes nothing. */
 extern void check_examine (struct check *k, struct item *it);
 extern bool check_has_problem (const struct item *it);
+/* Note that errno and TEXT are wrong with PART. */
+extern void check_note (struct item *it, enum part part, const char *text);
+
+/* --- check-delayed.c ---------------------------------------------------- */
+/* The same as check_examine, mend_remedy and mend_part for PART_SEGMENTS,
+ * PART_HAVE, PART_SOURCES and PART_PROFILE; MAP may be NULL.
+ */
+extern void check_examine_delayed (struct check *k, struct item *it,
+                                   const struct esp_map *map);
+extern const char *mend_delayed_remedy (struct check *k,
+                                        const struct item *it,
+                                        enum part part);
+extern int mend_delayed_part (struct check *k, struct item *it,
+                              enum part part, int dir);
+/* PART_DATA of a delayed one. */
+extern int mend_delayed_data (struct item *it, int dir);
 
 /* --- mend.c ------------------------------------------------------------- */
 /* What --repair does about PART of IT, or NULL: it cannot be mended. */

@@ -11,6 +11,8 @@
  *   data   as long as the disk, or no block behind its end; of a root in
  *          place, what was recorded of it
  *
+ * and the files that only some have: check-delayed.c.
+ *
  * What the blocks contain has no checksum here.
  */
 
@@ -47,9 +49,8 @@ check_has_problem (const struct item *it)
   return false;
 }
 
-/* Note that errno and TEXT are wrong with PART. */
-static void
-note (struct item *it, enum part part, const char *text)
+void
+check_note (struct item *it, enum part part, const char *text)
 {
   if (!check_is_damage (errno))
     it->unknown = true;
@@ -60,7 +61,7 @@ static void
 note_damage (struct item *it, enum part part, const char *text)
 {
   errno = EBADMSG;
-  note (it, part, text);
+  check_note (it, part, text);
 }
 
 /* --- meta ---------------------------------------------------------------- */
@@ -75,7 +76,7 @@ check_read_meta (struct check *k, struct item *it)
 
   esp_catch_end (outer);
   if (r == -1)
-    note (it, PART_META, text);
+    check_note (it, PART_META, text);
   esp_rp_clear (&it->rp);
   if (r == -1)
     return false;
@@ -94,7 +95,7 @@ examine_map (struct check *k, struct item *it)
 
   esp_catch_end (outer);
   if (!map)
-    note (it, PART_MAP, text);
+    check_note (it, PART_MAP, text);
   return map;
 }
 
@@ -226,7 +227,7 @@ examine_chain (struct check *k, struct item *it, const struct esp_map *map)
 
   esp_catch_end (outer);
   if (!chain) {
-    note (it, PART_CHAIN, text);
+    check_note (it, PART_CHAIN, text);
     return;
   }
   CLEANUP_CHAIN struct esp_chain *parent = open_parent (k, it, &parent_ok);
@@ -279,7 +280,7 @@ examine_in_place (struct check *k, struct item *it)
 
   esp_catch_end (outer);
   if (fd == -1)
-    note (it, PART_DATA, text);
+    check_note (it, PART_DATA, text);
 }
 
 static void
@@ -307,7 +308,7 @@ examine_data (struct check *k, struct item *it, const struct esp_map *map)
     return;
   }
   snprintf (text, sizeof text, "data: %s", strerror (errno));
-  note (it, PART_DATA, text);
+  check_note (it, PART_DATA, text);
 }
 
 void
@@ -323,5 +324,6 @@ check_examine (struct check *k, struct item *it)
   if (map)
     examine_counts (it, map);
   examine_chain (k, it, map);
+  check_examine_delayed (k, it, map);
   examine_data (k, it, map);
 }

@@ -46,9 +46,11 @@ extern int esp_store_gc (struct esp_store *store, bool dry_run,
                          void *arg, uint64_t *freed, unsigned *removed);
 
 struct esp_store_stats {
-  unsigned rps, roots, in_place, venues, overlays;
+  unsigned rps, roots, in_place, delayed, venues, overlays;
   uint64_t rp_data;             /* bytes of disk in data files */
-  uint64_t rp_maps;             /* in map, chain and meta files */
+  uint64_t rp_maps;             /* in all other files of theirs */
+  uint64_t delayed_data;        /* bytes of own data of delayed ones, and */
+  uint64_t delayed_local;       /* how many of them are local */
   uint64_t overlay_data;        /* of disk in overlays */
   uint64_t catalog;             /* catalog.db with its WAL */
   uint64_t leftovers;           /* in tmp/ and damaged/ */

@@ -204,6 +204,8 @@ have_drops (const struct esp_have *h)
   return atomic_load_explicit (&h->h->drops, memory_order_acquire);
 }
 
+/* Has this process a fetcher? */
+extern bool have_can_fetch (void);
 /* Ask the fetcher for [OFFSET, OFFSET+LEN); without one EIO, reported. */
 extern int have_fetch (struct esp_have *h, uint64_t offset, uint64_t len);
 
@@ -237,6 +239,10 @@ extern int sources_load (int dir, const struct esp_rp *rp, const char *where,
                          struct esp_source_list *out, esp_digest **indexes);
 extern int sources_save (int dir, const struct esp_source_list *list,
                          const esp_digest *indexes);
+/* Has the INDEX of CENTER the segments and digests of TABLE?  EBADMSG. */
+extern int sources_agree (const struct segments *table,
+                          const struct esp_index *index, const char *center,
+                          const char *where);
 /* The index of CENTER, compared with DIGEST. */
 extern int sources_read_index (int dir, const struct esp_source *source,
                                const esp_digest *digest, const char *where,

@@ -275,6 +275,12 @@ esp_have_set_fetcher (esp_fetch_fn fn, void *arg)
   fetch_fn = fn;
 }
 
+bool
+have_can_fetch (void)
+{
+  return fetch_fn != NULL;
+}
+
 int
 have_fetch (struct esp_have *h, uint64_t offset, uint64_t len)
 {

@@ -24,13 +24,13 @@
 
 /* Whether `data` may be one of a delayed restore point says meta.  But
  * reading it for each layer of a long chain takes long; a stored one's data
- * is read-only and has no `segments`, and then nobody needs to ask.
+ * is read-only and beside it is no `have`, and then nobody needs to ask.
  */
 bool
 layer_may_be_delayed (int dir, const struct stat *data)
 {
   return (data->st_mode & 0222) ||
-    faccessat (dir, ESP_RP_SEGMENTS, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    faccessat (dir, ESP_RP_HAVE, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 int

@@ -35,7 +35,7 @@ mend_remedy (struct check *k, const struct item *it, enum part part)
   case PART_META:
     if (it->rp.size)
       return "the blocks are counted again";
-    return row && row->kind == ESP_RP_STORED
+    return row && row->kind != ESP_RP_IN_PLACE
       ? "meta is written again from the catalog and the map" : NULL;
   case PART_MAP:
     return it->problem[PART_CHAIN][0] ? NULL
@@ -43,8 +43,12 @@ mend_remedy (struct check *k, const struct item *it, enum part part)
   case PART_CHAIN:
     return it->problem[PART_MAP][0] ? NULL
       : "the chain map is made again from the map";
-  default:
+  case PART_DATA:
+    if (it->rp.kind == ESP_RP_DELAYED)
+      return "the file is made longer, and what was cut off fetched again";
     return it->short_data ? "the file is made longer" : NULL;
+  default:
+    return mend_delayed_remedy (k, it, part);
   }
 }
 
@@ -183,7 +187,10 @@ mend_part (struct check *k, struct item *it, enum part part)
     return it->rp.size ? mend_counts (k, it, dir) : mend_meta (k, it, dir);
   case PART_MAP: return mend_map (k, it, dir);
   case PART_CHAIN: return mend_chain (k, it, dir);
-  default: return mend_data (it, dir);
+  case PART_DATA:
+    return it->rp.kind == ESP_RP_DELAYED ? mend_delayed_data (it, dir)
+      : mend_data (it, dir);
+  default: return mend_delayed_part (k, it, part, dir);
   }
 }
 

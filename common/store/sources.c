@@ -275,10 +275,9 @@ sources_read_index (int dir, const struct esp_source *source,
   return -1;
 }
 
-/* Has INDEX the segments and digests of the table? */
-static int
-agrees (const struct segments *t, const struct esp_index *index,
-        const char *center, const char *where)
+int
+sources_agree (const struct segments *t, const struct esp_index *index,
+               const char *center, const char *where)
 {
   esp_digest d;
   size_t i;
@@ -459,7 +458,7 @@ add (int dir, const struct esp_rp *rp, const char *where,
       esp_error ("open: %s/" ESP_RP_SEGMENTS ": %m", where);
     return -1;
   }
-  if ((index && agrees (&table, index, source->center, where) == -1) ||
+  if ((index && sources_agree (&table, index, source->center, where) == -1) ||
       load (dir, rp, where, &list, &indexes) == -1 ||
       (index && write_index (dir, source->center, index, &digest) == -1) ||
       put (&list, indexes, source, &digest) == -1)

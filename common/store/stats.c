@@ -10,6 +10,7 @@
 
 #include "overlay/admin.h"
 #include "store/check-internal.h"
+#include "store/have.h"
 #include "util/file.h"
 #include "util/host.h"
 
@@ -37,22 +38,38 @@ tree_usage (int dirfd, const char *name)
   return sum;
 }
 
+/* A file of a restore point's directory. */
+static int
+add_file (void *arg, int dir, const char *name)
+{
+  struct esp_store_stats *s = arg;
+
+  *(strcmp (name, ESP_RP_DATA) == 0 ? &s->rp_data : &s->rp_maps) +=
+    esp_disk_usage (dir, name);
+  return 0;
+}
+
 static void
 add_rp (struct esp_store *store, const struct esp_rp *rp,
         struct esp_store_stats *s)
 {
   CLEANUP_CLOSE int dir = esp_store_rp_dir (store, &rp->uuid);
+  uint64_t local = 0;
 
   s->rps++;
   s->roots += esp_uuid_is_null (&rp->parent);
   s->in_place += rp->kind == ESP_RP_IN_PLACE;
   if (rp->depth > s->max_depth)
     s->max_depth = rp->depth;
-  if (dir == -1)
-    return;
-  s->rp_data += esp_disk_usage (dir, ESP_RP_DATA);
-  s->rp_maps += esp_disk_usage (dir, ESP_RP_MAP) +
-    esp_disk_usage (dir, ESP_RP_CHAIN) + esp_disk_usage (dir, ESP_RP_META);
+  if (rp->kind == ESP_RP_DELAYED) {
+    s->delayed++;
+    s->delayed_data += rp->data_blocks << ESP_BLOCK_SHIFT;
+    /* What cannot be read counts as not local. */
+    if (esp_have_peek (store, &rp->uuid, &local) == 0)
+      s->delayed_local += local;
+  }
+  if (dir != -1)
+    esp_each_entry (dir, add_file, s);
 }
 
 /* A tip is a restore point without children: in the order of the list the

@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "espalier.h"
+#include "store/have.h"
+#include "util/bits.h"
 
 /* --- memory: this program has nothing to do without it ------------------ */
 
@@ -358,4 +360,46 @@ venue_index_text (const struct venue_index *index, const esp_uuid *tip)
   print_uses (f, index, tip);
   fclose (f);                   /* only now TEXT is where it stays */
   return must (text);
+}
+
+/* --- restore points ---------------------------------------------------- */
+
+const char *
+rp_kind_name (const struct esp_rp *rp)
+{
+  switch (rp->kind) {
+  case ESP_RP_STORED: return "stored";
+  case ESP_RP_IN_PLACE: return "in-place";
+  case ESP_RP_DELAYED: return "delayed";
+  }
+  return "?";
+}
+
+uint64_t
+rp_local (const struct esp_rp *rp, unsigned *percent)
+{
+  uint64_t all = rp->data_blocks << ESP_BLOCK_SHIFT, local = 0;
+
+  /* One whose file cannot be read has nothing that is known to be here. */
+  if (esp_have_peek (cli.store, &rp->uuid, &local) == -1 || local > all)
+    local = 0;
+  *percent = all ? (unsigned) ((double) local * 100 / (double) all) : 100;
+  return local;
+}
+
+void
+table_own (struct table *table, const struct esp_rp *rp)
+{
+  char size[16];
+  unsigned percent;
+
+  if (rp->kind == ESP_RP_IN_PLACE)
+    table_cell (table, "in place");
+  else if (rp->kind == ESP_RP_STORED)
+    table_size (table, rp->data_blocks << ESP_BLOCK_SHIFT);
+  else {
+    rp_local (rp, &percent);
+    table_cellf (table, "%u%% of %s", percent,
+                 esp_size_format (rp->data_blocks << ESP_BLOCK_SHIFT, size));
+  }
 }

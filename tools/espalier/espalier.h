@@ -233,6 +233,14 @@ extern json_t *json_venue (const struct esp_venue *venue,
                            const struct rp_index *rps);
 extern json_t *json_overlay (const struct esp_overlay_info *o,
                              const struct rp_index *rps);
+/* "stored", "in-place", "delayed". */
+extern const char *rp_kind_name (const struct esp_rp *rp);
+/* How many bytes of the own data of a delayed restore point are local;
+ * *PERCENT of it: 100 only where nothing is missing.
+ */
+extern uint64_t rp_local (const struct esp_rp *rp, unsigned *percent);
+/* What a table says of RP's own data: "1.5G", "in place", "30% of 1.5G". */
+extern void table_own (struct table *table, const struct esp_rp *rp);
 /* Load and print one restore point, as what a command made or changed. */
 extern int rp_done (const esp_uuid *uuid, const char *what);
 

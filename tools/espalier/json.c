@@ -76,6 +76,17 @@ json_resources (const struct esp_resource *r, size_t n)
   return list;
 }
 
+static void
+add_local (json_t *o, const struct esp_rp *rp)
+{
+  unsigned percent;
+
+  if (rp->kind != ESP_RP_DELAYED)
+    return;
+  json_object_set_new (o, "local_bytes", number (rp_local (rp, &percent)));
+  json_object_set_new (o, "local_percent", number (percent));
+}
+
 json_t *
 json_rp (const struct esp_rp *rp, const struct rp_index *rps,
          const struct venue_index *venues)
@@ -86,8 +97,7 @@ json_rp (const struct esp_rp *rp, const struct rp_index *rps,
   json_object_set_new (o, "name", json_string (rp->name));
   json_object_set_new (o, "parent", json_uuid (&rp->parent));
   json_object_set_new (o, "parent_name", name_of (rps, &rp->parent));
-  json_object_set_new (o, "kind", json_string (rp->kind == ESP_RP_IN_PLACE
-                                               ? "in-place" : "stored"));
+  json_object_set_new (o, "kind", json_string (rp_kind_name (rp)));
   json_object_set_new (o, "path", rp->path ? text (rp->path) : json_null ());
   json_object_set_new (o, "size", number (rp->size));
   json_object_set_new (o, "created", number (rp->created));
@@ -96,6 +106,7 @@ json_rp (const struct esp_rp *rp, const struct rp_index *rps,
                        number (rp->data_blocks << ESP_BLOCK_SHIFT));
   json_object_set_new (o, "zero_bytes",
                        number (rp->zero_blocks << ESP_BLOCK_SHIFT));
+  add_local (o, rp);
   json_object_set_new (o, "note", text (rp->note));
   json_object_set_new (o, "resources",
                        json_resources (rp->resources, rp->nresources));

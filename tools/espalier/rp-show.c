@@ -52,10 +52,7 @@ list_table (const struct esp_rp_list *list, const struct rp_index *rps,
     table_cell (t, esp_uuid_is_null (&rp->parent) ? "-"
                 : rp_index_name (rps, &rp->parent, buf));
     table_size (t, rp->size);
-    if (rp->kind == ESP_RP_IN_PLACE)
-      table_cell (t, "in place");
-    else
-      table_size (t, rp->data_blocks << ESP_BLOCK_SHIFT);
+    table_own (t, rp);
     table_cellf (t, "%u", rp->depth);
     table_time (t, rp->created);
     table_cell (t, uses);
@@ -306,7 +303,8 @@ static void
 show_identity (const struct view *v)
 {
   const struct esp_rp *rp = &v->rp;
-  char buf[ESP_UUID_TEXT];
+  char buf[ESP_UUID_TEXT], size[16];
+  unsigned percent;
 
   field ("Name:", "%s", rp->name);
   field ("UUID:", "%s", esp_uuid_text (&rp->uuid, buf));
@@ -317,8 +315,13 @@ show_identity (const struct view *v)
   if (rp->path)
     field_text ("In place:", rp->path);
   field_size ("Size:", rp->size);
-  if (rp->kind == ESP_RP_STORED)
+  if (rp->kind != ESP_RP_IN_PLACE)
     field_size ("Own data:", rp->data_blocks << ESP_BLOCK_SHIFT);
+  if (rp->kind == ESP_RP_DELAYED) {
+    uint64_t local = rp_local (rp, &percent);
+    field ("Of it local:", "%s, %u%%", esp_size_format (local, size),
+           percent);
+  }
   if (rp->zero_blocks)
     field_size ("Own zeroes:", rp->zero_blocks << ESP_BLOCK_SHIFT);
   field_time ("Created:", rp->created);

@@ -76,10 +76,7 @@ draw_row (struct drawing *d, size_t i, const char *prefix)
   table_cellf (d->table, "%s%s%s", prefix, root ? d->s->root : d->s->point,
                rp->name);
   table_size (d->table, rp->size);
-  if (rp->kind == ESP_RP_IN_PLACE)
-    table_cell (d->table, "in place");
-  else
-    table_size (d->table, rp->data_blocks << ESP_BLOCK_SHIFT);
+  table_own (d->table, rp);
   table_time (d->table, rp->created);
   table_cell (d->table, venues);
   table_cell (d->table, rp->note);
