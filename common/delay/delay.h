@@ -26,6 +26,7 @@ struct esp_delay_params {
   uint64_t max;                 /* bytes of delayed restore points that may be
                                  * local; 0: no limit */
   uint64_t readahead;           /* at most, for each reader; 0: 16M */
+#define ESP_READAHEAD_OFF 1
   bool background;              /* hydrate what is open, and what was wished */
   bool profile;                 /* learn and use boot profiles */
 };

@@ -31,6 +31,21 @@ esp_stack_slot (void)
   return &slot;
 }
 
+struct esp_stack_slot *
+esp_stack_enter (void)
+{
+  if (slot.depth == 0)
+    memset (&slot, 0, sizeof slot);
+  slot.depth++;
+  return &slot;
+}
+
+void
+esp_stack_leave (struct esp_stack_slot **s)
+{
+  (*s)->depth--;
+}
+
 void
 esp_stack_add (enum esp_module module)
 {

@@ -18,6 +18,7 @@
 struct esp_image;
 
 struct esp_stack_slot {
+  unsigned depth;               /* modules of ours that are opening below */
   bool pinned;                  /* filter -> plugin: open PIN, whatever the
                                  * venue maps now */
   esp_uuid pin;
@@ -27,13 +28,20 @@ struct esp_stack_slot {
   struct esp_image *image;      /* plugin's; valid while the connection is */
 };
 
-/* This thread's slot.  The outermost module of ours clears it before it
- * opens what is below, and reads it right behind.
- */
+/* This thread's slot, for the plugin. */
 extern struct esp_stack_slot *esp_stack_slot (void);
+/* A filter enters before it opens what is below, and leaves when it has read
+ * what that left (also when it failed).  The outermost one that enters finds
+ * it cleared, whichever of our filters that is.
+ */
+extern struct esp_stack_slot *esp_stack_enter (void);
+extern void esp_stack_leave (struct esp_stack_slot **slot);
+#define ESP_STACK_SCOPE __attribute__ ((cleanup (esp_stack_leave)))
 
 /* Which modules of ours the process has; set in .load, read after. */
-enum esp_module { ESP_MODULE_VENUE, ESP_MODULE_OVERLAY, ESP_MODULE_MAX };
+enum esp_module {
+  ESP_MODULE_VENUE, ESP_MODULE_OVERLAY, ESP_MODULE_DELAYLOAD, ESP_MODULE_MAX
+};
 extern void esp_stack_add (enum esp_module module);
 extern bool esp_stack_has (enum esp_module module);
 

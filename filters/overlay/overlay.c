@@ -19,7 +19,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -170,7 +169,7 @@ static void *
 overlay_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
               const char *exportname, int is_tls)
 {
-  struct esp_stack_slot *slot = esp_stack_slot ();
+  ESP_STACK_SCOPE struct esp_stack_slot *slot = esp_stack_enter ();
   ESP_CLEANUP (handle) struct handle *h = calloc (1, sizeof *h);
 
   (void) is_tls;
@@ -180,7 +179,6 @@ overlay_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
   }
   h->readonly = readonly;
   h->has_overlay = !readonly;
-  memset (slot, 0, sizeof *slot);
   if (client_parse (&h->client, exportname, esp_stack_has (ESP_MODULE_VENUE),
                     params_client) == -1 ||
       check_place (&h->client) == -1 || pin_tip (h, slot) == -1)

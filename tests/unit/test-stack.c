@@ -41,6 +41,24 @@ each_thread_has_its_slot (void **state)
   assert_false (slot->opened);
 }
 
+/* Whichever filter is outermost clears it, and the others do not. */
+static void
+the_outermost_clears (void **state)
+{
+  (void) state;
+  for (int i = 0; i < 2; i++) {
+    struct esp_stack_slot *outer = esp_stack_enter ();
+    assert_false (outer->pinned);
+    assert_false (outer->opened);
+    struct esp_stack_slot *inner = esp_stack_enter ();
+    inner->pinned = true;
+    esp_stack_slot ()->opened = true;
+    esp_stack_leave (&inner);
+    assert_true (outer->pinned && outer->opened);
+    esp_stack_leave (&outer);
+  }
+}
+
 static void
 modules_are_there_once_added (void **state)
 {
@@ -139,6 +157,7 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (each_thread_has_its_slot),
+    cmocka_unit_test (the_outermost_clears),
     cmocka_unit_test (modules_are_there_once_added),
     cmocka_unit_test (store_is_made_absolute),
     cmocka_unit_test (second_store_must_be_the_same),
