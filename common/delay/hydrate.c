@@ -42,7 +42,7 @@
 
 struct job {
   SLIST_ENTRY (job) next;
-  struct view *view;
+  struct dview *view;
   bool wished, done;
   uint64_t not_before;
   struct waiter waiter;
@@ -136,7 +136,7 @@ job_free (struct esp_delay *delay, struct job *j)
   pthread_mutex_unlock (&delay->lock);
   job_unlock (j);
   esp_profile_clear (&j->profile);
-  view_put (j->view);
+  dview_put (j->view);
   free (j);
 }
 
@@ -166,7 +166,7 @@ add_job (struct esp_delay *delay, const esp_uuid *uuid)
   if (!j)
     return NULL;
   struct esp_catch before = esp_catch_begin (why, sizeof why);
-  int r = view_get (delay, uuid, &j->view);
+  int r = dview_get (delay, uuid, &j->view);
   if (r == 0 && esp_rp_profile (delay->store, uuid, &j->profile) == -1)
     memset (&j->profile, 0, sizeof j->profile);
   esp_catch_end (before);
@@ -207,7 +207,7 @@ each_wish (void *arg, int dirfd, const char *name)
 static unsigned
 open_tips (struct esp_delay *delay, esp_uuid tips[TIPS_MAX])
 {
-  struct view *v;
+  struct dview *v;
   unsigned n = 0;
 
   ESP_LOCK_SCOPE (&delay->lock);
@@ -292,7 +292,7 @@ feed_profile (struct job *j)
       continue;
     if (len > size - at)
       len = size - at;
-    if (view_missing (j->view, at, len, &wants) == -1)
+    if (dview_missing (j->view, at, len, &wants) == -1)
       continue;
     for (size_t i = 0; i < wants.n; ++i)
       if (!feed_one (j, wants.w[i].point, wants.w[i].entry))
@@ -307,7 +307,7 @@ feed_owner (struct esp_delay *delay, struct job *j)
 {
   struct point *p;
 
-  if (view_point (j->view, j->owner, &p) == -1) {
+  if (dview_point (j->view, j->owner, &p) == -1) {
     j->missed = true;
     return true;
   }
@@ -351,12 +351,12 @@ feed_pass (struct esp_delay *delay, struct job *j)
 
 /* All of a chain is there: make that durable. */
 static int
-sync_chain (struct view *v)
+sync_chain (struct dview *v)
 {
   struct point *p;
 
   for (unsigned i = 1; i <= v->depth; ++i) {
-    if (view_point (v, i, &p) == -1)
+    if (dview_point (v, i, &p) == -1)
       return -1;
     if (p && esp_have_sync (p->have) == -1)
       return -1;
@@ -428,7 +428,7 @@ feed (struct esp_delay *delay, uint64_t now)
 static void
 resolve_views (struct esp_delay *delay)
 {
-  struct view *v;
+  struct dview *v;
 
   for (;;) {
     pthread_mutex_lock (&delay->lock);
@@ -442,8 +442,8 @@ resolve_views (struct esp_delay *delay)
     pthread_mutex_unlock (&delay->lock);
     if (!v)
       return;
-    view_resolve (v);
-    view_put (v);
+    dview_resolve (v);
+    dview_put (v);
   }
 }
 

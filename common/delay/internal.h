@@ -234,7 +234,7 @@ struct reader_counts {
   atomic_uint_fast64_t reads, hits, misses, waited;
 };
 
-struct view;
+struct dview;
 struct hydration;
 struct bound;
 
@@ -250,7 +250,7 @@ struct esp_delay {
   LIST_HEAD (, pool) pools;
   LIST_HEAD (, center) centers;
   LIST_HEAD (, point) points;
-  LIST_HEAD (, view) views;
+  LIST_HEAD (, dview) views;
   LIST_HEAD (, esp_delay_reader) readers;
   LIST_HEAD (, leg) legs;
   unsigned hedges;              /* threads of second legs */
@@ -364,8 +364,8 @@ extern int wants_queue_locked (const struct wants *wants,
                                enum delay_class class, struct waiter *waiter);
 
 /* What connections to one tip share. */
-struct view {
-  LIST_ENTRY (view) list;
+struct dview {
+  LIST_ENTRY (dview) list;
   struct esp_delay *delay;
   struct esp_image *image;      /* counted */
   struct esp_chain *chain;
@@ -374,31 +374,31 @@ struct view {
   _Atomic (struct point *) *points;     /* by owner; NULL: not looked at */
   bool looked_at;               /* by the keeper; under the engine's lock */
   atomic_uint resolved;         /* owners that were looked at, from 1 */
-  _Atomic (struct view_fast *) fast;
+  _Atomic (struct dview_fast *) fast;
 };
 /* All delayed points of a chain that has few. */
 #define VIEW_FAST_MAX 16u
-struct view_fast {
+struct dview_fast {
   unsigned n;
   struct point *p[VIEW_FAST_MAX];
 };
 extern struct point point_not_delayed;
-extern int view_get (struct esp_delay *delay, const esp_uuid *uuid,
-                     struct view **out);
-extern void view_put (struct view *view);
+extern int dview_get (struct esp_delay *delay, const esp_uuid *uuid,
+                     struct dview **out);
+extern void dview_put (struct dview *view);
 /* The point of OWNER, NULL where that is not delayed; -1 reported. */
-extern int view_point (struct view *view, unsigned owner,
+extern int dview_point (struct dview *view, unsigned owner,
                        struct point **out);
 /* Look at all owners (the keeper). */
-extern void view_resolve (struct view *view);
+extern void dview_resolve (struct dview *view);
 /* What is missing of [OFFSET, OFFSET+COUNT). */
-extern int view_missing (struct view *view, uint64_t offset, uint64_t count,
+extern int dview_missing (struct dview *view, uint64_t offset, uint64_t count,
                          struct wants *out);
 
 struct esp_delay_reader {
   LIST_ENTRY (esp_delay_reader) list;
   struct esp_delay *delay;
-  struct view *view;
+  struct dview *view;
   uint64_t size;
   struct reader_counts counts;
   pthread_mutex_t ahead_lock;   /* only tried; protects the streams */

@@ -20,7 +20,7 @@
 
 struct work {
   struct esp_delay *delay;
-  struct view *view;
+  struct dview *view;
   struct waiter waiter;
   esp_progress_fn progress;
   void *arg;
@@ -28,13 +28,13 @@ struct work {
 };
 
 static uint64_t
-sum (struct view *v, uint64_t (*what) (const struct esp_have *have))
+sum (struct dview *v, uint64_t (*what) (const struct esp_have *have))
 {
   uint64_t n = 0;
   struct point *p;
 
   for (unsigned i = 1; i <= v->depth; ++i)
-    if (view_point (v, i, &p) == 0 && p)
+    if (dview_point (v, i, &p) == 0 && p)
       n += what (p->have);
   return n;
 }
@@ -117,13 +117,13 @@ do_chain (struct work *w)
   struct point *p;
 
   for (unsigned i = 1; i <= w->view->depth; ++i)
-    if (view_point (w->view, i, &p) == -1 ||
+    if (dview_point (w->view, i, &p) == -1 ||
         (p && do_point (w, p) == -1))
       return -1;
   if (wait_for (w, 0) == -1)
     return -1;
   for (unsigned i = 1; i <= w->view->depth; ++i)
-    if (view_point (w->view, i, &p) == -1 ||
+    if (dview_point (w->view, i, &p) == -1 ||
         (p && esp_have_sync (p->have) == -1))
       return -1;
   return 0;
@@ -136,7 +136,7 @@ esp_delay_hydrate (struct esp_delay *delay, const esp_uuid *uuid,
   struct work w = { .delay = delay, .progress = progress, .arg = arg };
   int r, err;
 
-  if (view_get (delay, uuid, &w.view) == -1)
+  if (dview_get (delay, uuid, &w.view) == -1)
     return -1;
   w.total = sum (w.view, esp_have_bytes);
   waiter_init (&w.waiter);
@@ -145,7 +145,7 @@ esp_delay_hydrate (struct esp_delay *delay, const esp_uuid *uuid,
   pthread_mutex_lock (&delay->lock);
   waiter_clear_locked (delay, &w.waiter);
   pthread_mutex_unlock (&delay->lock);
-  view_put (w.view);
+  dview_put (w.view);
   errno = err;
   return r;
 }

@@ -80,9 +80,9 @@ wants_queue_locked (const struct wants *wants, enum delay_class class,
 struct point point_not_delayed;
 
 static void
-view_free (struct view *v)
+dview_free (struct dview *v)
 {
-  struct view_fast *fast = LOAD (&v->fast);
+  struct dview_fast *fast = LOAD (&v->fast);
 
   for (unsigned i = 1; v->points && i <= v->depth; ++i) {
     struct point *p = LOAD (&v->points[i]);
@@ -94,12 +94,12 @@ view_free (struct view *v)
   esp_image_close (v->image);
   free (v);
 }
-ESP_DEFINE_CLEANUP (view, struct view *, view_free)
+ESP_DEFINE_CLEANUP (dview, struct dview *, dview_free)
 
-static struct view *
+static struct dview *
 find_locked (struct esp_delay *delay, const esp_uuid *uuid)
 {
-  struct view *v;
+  struct dview *v;
 
   LIST_FOREACH (v, &delay->views, list)
     if (esp_uuid_eq (esp_image_uuid (v->image), uuid)) {
@@ -109,10 +109,10 @@ find_locked (struct esp_delay *delay, const esp_uuid *uuid)
   return NULL;
 }
 
-static struct view *
-view_new (struct esp_delay *delay, const esp_uuid *uuid)
+static struct dview *
+dview_new (struct esp_delay *delay, const esp_uuid *uuid)
 {
-  ESP_CLEANUP (view) struct view *v = calloc (1, sizeof *v);
+  ESP_CLEANUP (dview) struct dview *v = calloc (1, sizeof *v);
 
   if (!v) {
     esp_error ("malloc: %m");
@@ -134,16 +134,16 @@ view_new (struct esp_delay *delay, const esp_uuid *uuid)
 }
 
 int
-view_get (struct esp_delay *delay, const esp_uuid *uuid, struct view **out)
+dview_get (struct esp_delay *delay, const esp_uuid *uuid, struct dview **out)
 {
-  ESP_CLEANUP (view) struct view *mine = NULL;
+  ESP_CLEANUP (dview) struct dview *mine = NULL;
 
   pthread_mutex_lock (&delay->lock);
   *out = find_locked (delay, uuid);
   pthread_mutex_unlock (&delay->lock);
   if (*out)
     return 0;
-  mine = view_new (delay, uuid);
+  mine = dview_new (delay, uuid);
   if (!mine)
     return -1;
   ESP_LOCK_SCOPE (&delay->lock);
@@ -157,7 +157,7 @@ view_get (struct esp_delay *delay, const esp_uuid *uuid, struct view **out)
 }
 
 void
-view_put (struct view *view)
+dview_put (struct dview *view)
 {
   struct esp_delay *delay = view->delay;
 
@@ -167,11 +167,11 @@ view_put (struct view *view)
     LIST_REMOVE (view, list);
   pthread_mutex_unlock (&delay->lock);
   if (last)
-    view_free (view);
+    dview_free (view);
 }
 
 static struct point *
-open_owner (struct view *v, unsigned owner)
+open_owner (struct dview *v, unsigned owner)
 {
   struct point *p, *before = NULL;
 
@@ -186,7 +186,7 @@ open_owner (struct view *v, unsigned owner)
 }
 
 int
-view_point (struct view *view, unsigned owner, struct point **out)
+dview_point (struct dview *view, unsigned owner, struct point **out)
 {
   struct point *p = LOAD (&view->points[owner]);
 
@@ -198,9 +198,9 @@ view_point (struct view *view, unsigned owner, struct point **out)
 
 /* All owners are known: few that are delayed make the fast way. */
 static void
-make_fast (struct view *v)
+make_fast (struct dview *v)
 {
-  struct view_fast *fast = calloc (1, sizeof *fast), *before = NULL;
+  struct dview_fast *fast = calloc (1, sizeof *fast), *before = NULL;
 
   if (!fast)
     return;                     /* the slow way is right too */
@@ -219,7 +219,7 @@ make_fast (struct view *v)
 }
 
 void
-view_resolve (struct view *view)
+dview_resolve (struct dview *view)
 {
   unsigned i = atomic_load (&view->resolved);
   char why[WHY_MAX];
@@ -228,7 +228,7 @@ view_resolve (struct view *view)
 
   /* What cannot be opened says so to the read that needs it. */
   while (i < view->depth && !atomic_load (&view->delay->stop) &&
-         view_point (view, i + 1, &p) == 0)
+         dview_point (view, i + 1, &p) == 0)
     i++;
   esp_catch_end (before);
   if (i == view->depth && atomic_exchange (&view->resolved, i) != i &&
@@ -240,9 +240,9 @@ view_resolve (struct view *view)
 
 /* Is all of it local, as far as a few loads can tell? */
 static inline bool
-all_local (struct view *v)
+all_local (struct dview *v)
 {
-  const struct view_fast *fast = LOAD (&v->fast);
+  const struct dview_fast *fast = LOAD (&v->fast);
 
   if (!fast)
     return false;
@@ -288,7 +288,7 @@ look_at_run (struct point *p, uint64_t offset, uint64_t len, bool use,
 }
 
 static int
-look_at (struct view *v, uint64_t offset, uint64_t count, bool use,
+look_at (struct dview *v, uint64_t offset, uint64_t count, bool use,
          struct wants *out)
 {
   uint64_t end = offset + count;
@@ -303,7 +303,7 @@ look_at (struct view *v, uint64_t offset, uint64_t count, bool use,
     if (next > end)
       next = end;
     if (run.state == ESP_DATA) {
-      if (view_point (v, run.owner, &p) == -1)
+      if (dview_point (v, run.owner, &p) == -1)
         return -1;
       if (p && look_at_run (p, offset, next - offset, use, out) == -1) {
         esp_error ("malloc: %m");
@@ -316,7 +316,7 @@ look_at (struct view *v, uint64_t offset, uint64_t count, bool use,
 }
 
 int
-view_missing (struct view *view, uint64_t offset, uint64_t count,
+dview_missing (struct dview *view, uint64_t offset, uint64_t count,
               struct wants *out)
 {
   return look_at (view, offset, count, false, out);
@@ -336,7 +336,7 @@ esp_delay_reader_open (struct esp_delay *delay, struct esp_image *image)
   r->delay = delay;
   r->size = esp_image_size (image);
   r->cap = delay->params.readahead;
-  if (view_get (delay, esp_image_uuid (image), &r->view) == -1)
+  if (dview_get (delay, esp_image_uuid (image), &r->view) == -1)
     return NULL;
   pthread_mutex_init (&r->ahead_lock, NULL);
   pthread_mutex_lock (&delay->lock);
@@ -371,7 +371,7 @@ esp_delay_reader_close (struct esp_delay_reader *reader)
   LIST_REMOVE (reader, list);
   add_counts (&delay->closed, &reader->counts);
   pthread_mutex_unlock (&delay->lock);
-  view_put (reader->view);
+  dview_put (reader->view);
   pthread_mutex_destroy (&reader->ahead_lock);
   free (reader);
 }
@@ -391,8 +391,8 @@ reader_image (const struct esp_delay_reader *reader)
 bool
 reader_is_delayed (struct esp_delay_reader *reader)
 {
-  view_resolve (reader->view);
-  const struct view_fast *fast = LOAD (&reader->view->fast);
+  dview_resolve (reader->view);
+  const struct dview_fast *fast = LOAD (&reader->view->fast);
   return fast ? !all_local (reader->view) : true;
 }
 
@@ -481,7 +481,7 @@ reader_ahead (struct esp_delay_reader *reader, uint64_t offset, uint64_t n)
     return 0;
   if (n > reader->size - offset)
     n = reader->size - offset;
-  if (view_missing (reader->view, offset, n, &wants) == -1)
+  if (dview_missing (reader->view, offset, n, &wants) == -1)
     return -1;
   if (wants.n == 0)
     return 0;
