@@ -12,6 +12,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <openssl/err.h>
 #include <openssl/rand.h>
 
 #include "center/format-internal.h"
@@ -60,6 +61,7 @@ aead_seal (EVP_CIPHER_CTX *ctx, const void *aad, size_t aad_len,
       EVP_CipherFinal_ex (ctx, text + len, &n) &&
       EVP_CIPHER_CTX_ctrl (ctx, EVP_CTRL_AEAD_GET_TAG, AEAD_TAG, text + len))
     return 0;
+  ERR_clear_error ();           /* or libcurl's TLS may take it for its own */
   errno = EIO;
   return -1;
 }
@@ -76,12 +78,15 @@ aead_open (EVP_CIPHER_CTX *ctx, const void *aad, size_t aad_len,
   if (len < AEAD_OVERHEAD + head)
     return false;
   memcpy (tag, in + len - AEAD_TAG, AEAD_TAG);
-  return begin (ctx, in, aad, aad_len) &&
-    (head == 0 ||
-     EVP_CipherUpdate (ctx, head_out, &got, in + AEAD_NONCE, (int) head)) &&
-    (n == head ||
-     EVP_CipherUpdate (ctx, out, &got, in + AEAD_NONCE + head,
-                       (int) (n - head))) &&
-    EVP_CIPHER_CTX_ctrl (ctx, EVP_CTRL_AEAD_SET_TAG, AEAD_TAG, tag) &&
-    EVP_CipherFinal_ex (ctx, none, &got) > 0;
+  if (begin (ctx, in, aad, aad_len) &&
+      (head == 0 ||
+       EVP_CipherUpdate (ctx, head_out, &got, in + AEAD_NONCE, (int) head)) &&
+      (n == head ||
+       EVP_CipherUpdate (ctx, out, &got, in + AEAD_NONCE + head,
+                         (int) (n - head))) &&
+      EVP_CIPHER_CTX_ctrl (ctx, EVP_CTRL_AEAD_SET_TAG, AEAD_TAG, tag) &&
+      EVP_CipherFinal_ex (ctx, none, &got) > 0)
+    return true;
+  ERR_clear_error ();
+  return false;
 }

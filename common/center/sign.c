@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
@@ -60,6 +61,7 @@ public_parse (const char *pem, size_t len, const char *shown)
 
   if (key && EVP_PKEY_is_a (key, "ED25519"))
     return ESP_STEAL (key);
+  ERR_clear_error ();           /* or libcurl's TLS may take it for its own */
   errno = EBADMSG;
   esp_error ("%s: is no public key: it must be one of Ed25519 in PEM, as"
              " 'espalier key public' prints it", shown);
@@ -115,6 +117,7 @@ read_signer (int fd, const char *shown)
   if (key && EVP_PKEY_is_a (key, "ED25519"))
     return make_signer (key);
   EVP_PKEY_free (key);
+  ERR_clear_error ();
   errno = EBADMSG;
   esp_error ("%s: is no private key of Ed25519 in PEM: put it back from a"
              " backup, or remove it, and the next push makes another", shown);
@@ -157,7 +160,8 @@ esp_signer_load (struct esp_store *store, bool create)
     signer = read_signer (fd, shown);
   if (!signer && errno == ENOENT) {
     errno = ENOKEY;
-    esp_error ("this store has no signing key: the first push makes one");
+    esp_error ("this store has no signing key: 'espalier key public', or a"
+               " push, makes one");
   }
   return signer;
 }
@@ -271,6 +275,7 @@ verify (const struct trusted_key *key, const char *kind, const char *text,
     return format_no_memory (where);
   if (EVP_DigestVerify (ctx, sig, SIGNATURE, bytes, n) == 1)
     return 0;
+  ERR_clear_error ();
   errno = EKEYREJECTED;
   esp_error ("%s: its signature by %s (%s) is wrong: it was changed after it"
              " was signed; do not use it", where, key->name, key->id);
