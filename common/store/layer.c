@@ -503,7 +503,7 @@ read_unmapped (struct layer *l, uint8_t *buf, uint64_t n, uint64_t offset)
 static inline bool
 is_plain (const struct layer *l)
 {
-  return l->map && !l->inplace.path;
+  return l->map && !l->inplace.path && !l->have;
 }
 
 const void *

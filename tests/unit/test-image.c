@@ -498,7 +498,7 @@ add_every (struct tree *t, unsigned step)
   t->depth++;
   esp_uuid_new (&t->uuid[t->depth]);
   int fd = rp_dir (&t->uuid[t->depth]);
-  int data = openat (fd, ESP_RP_DATA, O_RDWR | O_CREAT, 0644);
+  int data = openat (fd, ESP_RP_DATA, O_RDWR | O_CREAT, 0444);
   assert_int_equal (ftruncate (data, esp_blocks (t->size) * 4096), 0);
   for (uint64_t b = 0; b < t->size / 4096; b += step) {
     esp_map_set (map, b, 1, ESP_DATA, NULL);
