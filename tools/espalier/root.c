@@ -8,6 +8,7 @@
 
 #include "espalier.h"
 #include "image/source.h"
+#include "plain.h"
 #include "store/rp.h"
 
 ESP_DEFINE_CLEANUP (source, struct esp_source *, esp_source_close)
@@ -93,12 +94,29 @@ add_in_place (const struct args *args, struct root *root, const char *image)
                                  &root->uuid) == 0 ? CLI_OK : CLI_FAILED;
 }
 
-/* Are the options and arguments one of the three ways? */
+static int
+check_delayed (const struct args *args)
+{
+  if (opt_has (args, "blank") || opt_has (args, "in-place") ||
+      opt_has (args, "format"))
+    return usage (args->cmd, "--delayed goes without --blank, --in-place and "
+                  "--format: it serves raw images");
+  if (args->n < 2)
+    return usage (args->cmd, "missing argument: where is the image?  Give its "
+                  "URL");
+  return plain_check (args);
+}
+
+/* Are the options and arguments one of the four ways? */
 static int
 check_way (const struct args *args)
 {
   const char *format = opt_value (args, "format");
 
+  if (opt_has (args, "delayed"))
+    return check_delayed (args);
+  if (opt_has (args, "segment"))
+    return usage (args->cmd, "--segment goes with --delayed");
   if (opt_has (args, "blank")) {
     if (args->n > 1)
       return usage (args->cmd, "give an IMAGE or --blank, not both");
@@ -126,6 +144,9 @@ add_root (const struct args *args, struct root *root)
     return CLI_FAILED;
   if (opt_has (args, "blank"))
     return add_blank (root, size);
+  if (opt_has (args, "delayed"))
+    return plain_add (args, root->name, args->arg[1], root->note,
+                      root->resources, root->nresources, &root->uuid);
   if (opt_has (args, "in-place"))
     return add_in_place (args, root, args->arg[1]);
   return add_copy (root, args->arg[1], opt_value (args, "format"));
@@ -150,6 +171,8 @@ root_add_run (const struct args *args)
 static const struct opt root_add_options[] = {
   { "format", 0, "FORMAT", "the image's format as qemu names it (else detected)", false },
   { "in-place", 0, NULL, "serve IMAGE, raw or a block device, from where it is", false },
+  { "delayed", 0, NULL, "IMAGE is a URL: fetch what is read, when it is read", false },
+  { "segment", 0, "SIZE", "how much is fetched at once at least, 64K to 4M (256K)", false },
   { "blank", 0, "SIZE", "an empty disk of SIZE instead of an image", false },
   { "note", 0, "TEXT", "a note to keep with it", false },
   { "env", 0, "NAME[=VERSION]", "it has this environment", true },
@@ -158,11 +181,13 @@ static const struct opt root_add_options[] = {
 };
 
 const struct command root_commands[] = {
-  { "root add", "NAME (IMAGE [--format FORMAT | --in-place] | --blank SIZE) [--note TEXT] [--env ...] [--app ...]",
+  { "root add", "NAME (IMAGE [--format FORMAT | --in-place] | URL --delayed [--segment SIZE] | --blank SIZE) [--note TEXT] [--env ...] [--app ...]",
     "Add a disk image as a root store, the beginning of a tree",
     "IMAGE is a raw file, a block device, or any image that qemu-img reads\n"
     "(qcow2 with its backing files, vmdk, vhdx, vdi ...).  It is copied, without\n"
-    "its holes; --in-place keeps it where it is, and it must not change then.",
+    "its holes; --in-place keeps it where it is, and it must not change then.\n"
+    "With --delayed it is a raw image at a URL (http://, https://, s3://, file://,\n"
+    "nbd:// and so on), of which nothing is copied before it is read.",
     root_add_options, 1, 2, 0, root_add_run },
   { 0 },
 };
