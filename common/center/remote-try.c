@@ -102,7 +102,7 @@ esp_object_name_ok (const char *name)
   /* What begins with a dot is the remotes' own: locks, uploads. */
   for (const char *p = name; ; ) {
     size_t n = strcspn (p, "/");
-    if (n == 0 || n > 250 || *p == '.')
+    if (n == 0 || n > 255 || *p == '.')
       return false;
     if (p[n] == 0)
       return true;

@@ -274,6 +274,21 @@ names_never_leave_the_remote (void **state)
 }
 
 static void
+the_longest_component_is_a_name (void **state)
+{
+  CLEANUP_REMOTE struct esp_remote *r = open_dir ();
+  char name[300] = "venues/";
+
+  (void) state;
+  memset (name + 7, 'v', 255);
+  assert_int_equal (esp_remote_put (r, name, "x", 1, NULL), 0);
+  assert_holds (r, name, "x");
+  name[7 + 255] = 'v';
+  assert_int_equal (esp_remote_put (r, name, "x", 1, NULL), -1);
+  assert_int_equal (errno, EINVAL);
+}
+
+static void
 symbolic_links_lead_nowhere (void **state)
 {
   CLEANUP_FREE char *link = path_of ("out"), *file = path_of ("secret");
@@ -803,6 +818,7 @@ main (void)
     TEST (credentials_come_from_file_and_profile),
     TEST (environment_comes_before_the_usual_file),
     TEST (names_never_leave_the_remote),
+    TEST (the_longest_component_is_a_name),
     TEST (symbolic_links_lead_nowhere),
     TEST (a_directory_that_is_not_there_is_never_made),
     TEST (put_absent_wins_once),
