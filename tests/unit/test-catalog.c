@@ -531,6 +531,34 @@ older_schema_is_migrated (void **state)
   sql ("DROP INDEX rp_parent; DROP INDEX venue_disk_tip");
 }
 
+/* What the table was before there were delayed restore points. */
+static void
+older_kinds_are_migrated (void **state)
+{
+  struct esp_rp r = rp (2, 1, "b"), out;
+
+  (void) state;
+  insert (1, 0, "a");
+  esp_catalog_close (c);
+  sql ("PRAGMA writable_schema = ON;"
+       "UPDATE sqlite_schema SET sql = replace (sql, '(0, 1, 2)', '(0, 1)');"
+       "PRAGMA writable_schema = RESET; PRAGMA user_version = 2");
+  c = esp_catalog_open (dir, false);
+  assert_non_null (c);
+  r.kind = ESP_RP_DELAYED;
+  if (esp_catalog_rp_insert (c, &r) == -1)
+    fail_msg ("%s", unit_error);
+  assert_int_equal (esp_catalog_rp_get (c, &r.uuid, &out), 0);
+  assert_int_equal (out.kind, ESP_RP_DELAYED);
+  esp_rp_clear (&out);
+  r.kind = 3;
+  r.uuid = uuid (3);
+  assert_int_equal (esp_catalog_rp_insert (c, &r), -1);
+  assert_int_equal (esp_catalog_check (c), 0);
+  /* Nothing but that text has changed. */
+  list_is_names (NULL, "a1 b2 ");
+}
+
 static void
 migration_that_fails_changes_nothing (void **state)
 {
@@ -864,6 +892,7 @@ main (void)
     T (rollback_takes_everything_back),
     T (transaction_holds_the_connection_for_its_thread),
     T (older_schema_is_migrated),
+    T (older_kinds_are_migrated),
     T (migration_that_fails_changes_nothing),
     T (what_is_no_catalog_is_refused),
     T (damage_is_found),
