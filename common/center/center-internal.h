@@ -52,6 +52,10 @@ extern char *center_pushed_by (void);
 /* Sleep about MS milliseconds; false when an interrupt came meanwhile. */
 extern bool center_pause (unsigned ms);
 
+/* The remote that C names; only checked, nothing is sent. */
+extern struct esp_remote *center_open_remote
+  (const struct esp_center_config *c);
+
 /* esp_center_reference, and the digest of its text. */
 extern int center_reference (struct esp_center *center, const char *id,
                              struct esp_reference *out,

@@ -76,8 +76,8 @@ center_pause (unsigned ms)
 
 /* --- opening -------------------------------------------------------------- */
 
-static struct esp_remote *
-open_remote (const struct esp_center_config *c)
+struct esp_remote *
+center_open_remote (const struct esp_center_config *c)
 {
   const struct esp_remote_options options = {
     .ca = c->ca, .cert = c->cert, .key = c->key, .proxy = c->proxy,
@@ -93,7 +93,7 @@ static int
 center_open (struct esp_center *center, const char *name)
 {
   if (esp_center_load (center->store, name, &center->config) == -1 ||
-      !(center->remote = open_remote (&center->config)))
+      !(center->remote = center_open_remote (&center->config)))
     return -1;
   if (center->config.unsigned_ok)
     return 0;

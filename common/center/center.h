@@ -167,5 +167,14 @@ extern int64_t esp_center_verify (struct esp_center *center,
                                   const char *key_file,
                                   esp_progress_fn progress, void *arg);
 
+/* Is the center what pushes and pulls need?  FN gets each answer ("writable",
+ * OK or not, and a text that says what to do where it is not).  Returns how
+ * many are not well.
+ */
+typedef void (*esp_center_check_fn) (void *arg, const char *what, bool ok,
+                                     const char *text);
+extern int64_t esp_center_check (struct esp_center *center,
+                                 esp_center_check_fn fn, void *arg);
+
 #pragma GCC visibility pop
 #endif /* ESPALIER_CENTER_H */

@@ -236,6 +236,8 @@ check_numbers (const struct esp_center_config *c)
 static int
 check_config (struct esp_center_config *c)
 {
+  struct esp_remote *remote;
+
   if (esp_name_check (c->name, "center") == -1 ||
       check_url (c->name, c->url) == -1 || check_numbers (c) == -1)
     return -1;
@@ -243,6 +245,9 @@ check_config (struct esp_center_config *c)
     if (texts[i].file && *text_of (c, &texts[i]) &&
         check_file (c->name, texts[i].key, text_of (c, &texts[i])) == -1)
       return -1;
+  if (!(remote = center_open_remote (c)))
+    return -1;
+  esp_remote_close (remote);
   return 0;
 }
 

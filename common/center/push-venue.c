@@ -153,11 +153,23 @@ push_reference (struct venue_push *p)
   return -1;
 }
 
+/* Before anything is sent that would be in vain. */
+static int
+look_first (struct venue_push *p)
+{
+  CLEANUP_REFERENCE struct esp_reference there = { 0 };
+  esp_digest digest;
+
+  if (center_reference (p->center, p->venue.id, &there, NULL, &digest) == -1)
+    return errno == ENOENT ? 0 : -1;
+  return may_replace (p, &there, &digest) == -1 ? -1 : 0;
+}
+
 static int
 run (struct venue_push *p, const char *id, struct esp_transfer *done)
 {
   if (esp_catalog_venue_get (esp_store_catalog (p->center->store), id,
-                             &p->venue) == -1)
+                             &p->venue) == -1 || look_first (p) == -1)
     return -1;
   for (unsigned i = 0; i < p->venue.ndisks; i++)
     if (esp_push_rp (p->center, &p->venue.disks[i], p->options, done) == -1)

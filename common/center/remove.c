@@ -1,18 +1,96 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Removing a center from a store's list. */
+/* Removing a center from a store's list.  A restore point of which not all is
+ * local, and which has no other source, would miss the rest for ever: that is
+ * refused.
+ */
 
 #include <config.h>
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "center/center-internal.h"
+#include "store/have.h"
+#include "util/host.h"
+
+#define NAMED_MAX 8             /* restore points that the message names */
+
+/* Is CENTER the only source of RP?  1, 0, -1. */
+static int
+only_source (struct esp_store *store, const struct esp_rp *rp,
+             const char *center)
+{
+  CLEANUP_SOURCE_LIST struct esp_source_list list = { 0 };
+  bool has = false;
+
+  if (esp_sources_load (store, &rp->uuid, &list) == -1)
+    return -1;
+  for (size_t i = 0; i < list.n; i++) {
+    if (strcmp (list.s[i].center, center) != 0)
+      return 0;
+    has = true;
+  }
+  return has;
+}
+
+static int
+needs_center (struct esp_store *store, const struct esp_rp *rp,
+              const char *center)
+{
+  struct esp_have *have;
+  bool complete;
+  int r = rp->kind == ESP_RP_DELAYED ? only_source (store, rp, center) : 0;
+
+  if (r != 1)
+    return r;
+  have = esp_have_open (store, &rp->uuid);
+  if (!have)
+    return -1;
+  complete = esp_have_complete (have);
+  esp_have_close (have);
+  return !complete;
+}
+
+static int
+check_needed (struct esp_store *store, const char *center)
+{
+  CLEANUP_RP_LIST struct esp_rp_list list = { 0 };
+  char names[NAMED_MAX * (ESP_NAME_MAX + 2) + 1] = "";
+  size_t needed = 0, at = 0;
+
+  if (esp_catalog_rp_list (esp_store_catalog (store), NULL, &list) == -1)
+    return -1;
+  for (size_t i = 0; i < list.n; i++) {
+    int r = needs_center (store, &list.rp[i], center);
+    if (r == -1)
+      return -1;
+    if (r == 1 && needed++ < NAMED_MAX)
+      at += (size_t) snprintf (names + at, sizeof names - at, "%s%s",
+                               at ? ", " : "", list.rp[i].name);
+  }
+  if (needed == 0)
+    return 0;
+  errno = EBUSY;
+  esp_error ("center %s is the only source of what is not here yet of %zu "
+             "restore point%s (%s%s): 'espalier hydrate RP --now' first, or "
+             "remove it with --force", center, needed, needed == 1 ? "" : "s",
+             names, needed > NAMED_MAX ? ", ..." : "");
+  return -1;
+}
 
 int
 esp_center_remove (struct esp_store *store, const char *name, bool force)
 {
   CLEANUP_CENTER_CONFIG struct esp_center_config c = { 0 };
 
-  (void) force;                 /* nothing is delayed yet */
   if (esp_rp_writable (store) == -1 ||
       esp_center_load (store, name, &c) == -1)
     return -1;
-  return center_config_delete (store, name);
+  if (!force && check_needed (store, name) == -1)
+    return -1;
+  if (center_config_delete (store, name) == -1)
+    return -1;
+  center_known_forget (store, name);
+  return 0;
 }

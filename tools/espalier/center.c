@@ -214,10 +214,79 @@ center_remove_run (const struct args *args)
 {
   if (cli_open () != 0 ||
       esp_center_remove (cli.store, args->arg[0],
-                         false) == -1)
+                         opt_has (args, "force")) == -1)
     return CLI_FAILED;
   return cli_done (json_pack ("{s:s}", "removed", args->arg[0]),
                    "removed center %s; what lies there stays", args->arg[0]);
+}
+
+/* --- check, verify ----------------------------------------------------------- */
+
+ESP_DEFINE_CLEANUP (open_center, struct esp_center *, esp_center_close)
+#define CLEANUP_OPEN ESP_CLEANUP (open_center)
+
+static void
+tell_answer (void *arg, const char *what, bool ok, const char *text)
+{
+  if (cli.json)
+    json_array_append_new (arg, json_pack ("{s:s, s:b, s:s}", "what", what,
+                                           "ok", ok, "text", text));
+  else
+    printf ("%-4s %-11s %s\n", ok ? "ok" : "BAD", what, text);
+}
+
+static int
+center_check_run (const struct args *args)
+{
+  CLEANUP_OPEN struct esp_center *center = NULL;
+  json_t *answers;
+  int64_t failed;
+
+  if (cli_open () != 0 ||
+      !(center = esp_center_open (cli.store, args->arg[0])))
+    return CLI_FAILED;
+  answers = json_array ();
+  failed = esp_center_check (center, tell_answer, answers);
+  if (cli.json) {
+    json_t *o = json_pack ("{s:s, s:o, s:I}", "center", args->arg[0],
+                           "answers", answers, "failed", (json_int_t) failed);
+    if (json_print (o) != CLI_OK)
+      return CLI_FAILED;
+  }
+  else
+    json_decref (answers);
+  return failed == 0 ? CLI_OK : CLI_FAILED;
+}
+
+static int
+center_verify_run (const struct args *args)
+{
+  CLEANUP_OPEN struct esp_center *center = NULL;
+  const char *variant = opt_value (args, "variant");
+  esp_uuid uuid;
+  int64_t found;
+  char text[ESP_UUID_TEXT];
+
+  if (cli_open () != 0 ||
+      !(center = esp_center_open (cli.store, args->arg[0])) ||
+      center_find_rp (center, args->arg[1], &uuid) == -1)
+    return CLI_FAILED;
+  {
+    CLEANUP_PROGRESS struct esp_progress *bar = work_begin ("verifying");
+    found = esp_center_verify (center, &uuid, variant,
+                               opt_value (args, "key-file"),
+                               esp_progress_update, bar);
+  }
+  if (found == -1)
+    return CLI_FAILED;
+  esp_uuid_text (&uuid, text);
+  cli_done (cli.json ? json_pack ("{s:s, s:s, s:I}", "center", args->arg[0],
+                                  "uuid", text, "findings",
+                                  (json_int_t) found) : NULL,
+            found ? "%s at center %s is damaged: push it again from a store "
+            "that has it" : "%s at center %s is sound", args->arg[1],
+            args->arg[0]);
+  return found ? CLI_DAMAGE : CLI_OK;
 }
 
 static const struct opt add_options[] = {
@@ -240,6 +309,17 @@ static const struct opt list_options[] = {
   { 0 },
 };
 
+static const struct opt remove_options[] = {
+  { "force", 0, NULL, "even if restore points then miss data for ever", false },
+  { 0 },
+};
+
+static const struct opt verify_options[] = {
+  { "variant", 0, "ID", "only this packing of it", false },
+  { "key-file", 0, "FILE", "take the variant's key from a file", false },
+  { 0 },
+};
+
 const struct command center_commands[] = {
   { "center add", "NAME URL [--unsigned] [--ca FILE] [--cert FILE --key FILE] [--proxy URL] [--credentials FILE] [--profile NAME] [--connect-timeout SECONDS] [--timeout SECONDS] [--retries N] [--connections N]",
     "Add an image center: a directory, file:///, http://, https:// or s3://",
@@ -250,7 +330,18 @@ const struct command center_commands[] = {
     NULL, list_options, 0, 0, 0, center_list_run },
   { "center show", "NAME", "Show how an image center is reached",
     NULL, NULL, 1, 1, 0, center_show_run },
-  { "center remove", "NAME", "Forget an image center; what lies there stays",
-    NULL, NULL, 1, 1, 0, center_remove_run },
+  { "center remove", "NAME [--force]",
+    "Forget an image center; what lies there stays",
+    "Refused while restore points of this store that are not all local have no\n"
+    "other source.",
+    remove_options, 1, 1, 0, center_remove_run },
+  { "center check", "NAME",
+    "Try whether an image center does what pushes and pulls need",
+    "Exits with 1 where something is not well, and says what to do.",
+    NULL, 1, 1, 0, center_check_run },
+  { "center verify", "CENTER RP [--variant ID] [--key-file FILE]",
+    "Read all of a restore point at a center, and check it",
+    "Exits with 3 where there is damage.",
+    verify_options, 2, 2, 0, center_verify_run },
   { 0 },
 };

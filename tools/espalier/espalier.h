@@ -256,6 +256,13 @@ extern bool overlay_is_stale (const struct esp_overlay_info *o,
 extern void overlay_table (const struct esp_overlay_info_list *list,
                            const struct rp_index *rps, const char *empty);
 
+/* The restore point REF at CENTER, by UUID, name, or the beginning of a UUID
+ * (transfer.c).  0, or -1 after an error was printed.
+ */
+struct esp_center;
+extern int center_find_rp (struct esp_center *center, const char *ref,
+                           esp_uuid *out);
+
 /* Processes that hold a lock (flock) on an open file or directory, from
  * /proc/locks (holders.c).  malloced array of *N pids; NULL when there are
  * none that can be seen.

@@ -173,7 +173,7 @@ match (const struct esp_rp *rp, const char *ref)
 
 static int
 find_rp (const struct esp_center_refs *refs, const char *ref,
-         const char *center, struct target *out)
+         const char *center, esp_uuid *out)
 {
   int best = 0, count = 0;
 
@@ -183,7 +183,7 @@ find_rp (const struct esp_center_refs *refs, const char *ref,
       continue;
     count = m > best ? 1 : count + 1;
     best = m;
-    out->uuid = refs->rps[i].uuid;
+    *out = refs->rps[i].uuid;
   }
   if (count > 1)
     return ambiguous (ref, center);
@@ -194,24 +194,35 @@ find_rp (const struct esp_center_refs *refs, const char *ref,
   return -1;
 }
 
+int
+center_find_rp (struct esp_center *center, const char *ref, esp_uuid *out)
+{
+  CLEANUP_REFS struct esp_center_refs refs = { 0 };
+
+  if (esp_uuid_parse (ref, out) == 0)
+    return 0;
+  if (esp_name_check (ref, "restore point") == -1 ||
+      esp_center_refs (center, &refs) == -1)
+    return -1;
+  return find_rp (&refs, ref, esp_center_name (center), out);
+}
+
 static int
 find_target (struct esp_center *center, const char *ref, struct target *out)
 {
-  CLEANUP_REFS struct esp_center_refs refs = { 0 };
   CLEANUP_REFERENCE struct esp_reference venue = { 0 };
+  esp_uuid unused;
 
   *out = (struct target) { .venue = false };
-  if (esp_uuid_parse (ref, &out->uuid) == 0)
-    return 0;
+  if (esp_uuid_parse (ref, &unused) == 0)
+    return center_find_rp (center, ref, &out->uuid);
   if (esp_name_check (ref, "venue or restore point") == -1)
     return -1;
   if (esp_center_reference (center, ref, &venue, NULL) == 0) {
     out->venue = true;
     return 0;
   }
-  if (errno != ENOENT || esp_center_refs (center, &refs) == -1)
-    return -1;
-  return find_rp (&refs, ref, esp_center_name (center), out);
+  return errno == ENOENT ? center_find_rp (center, ref, &out->uuid) : -1;
 }
 
 static int
