@@ -16,22 +16,44 @@
 
 #define NAMED_MAX 8             /* restore points that the message names */
 
-/* Is CENTER the only source of RP?  1, 0, -1. */
+/* Can SOURCE be asked when CENTER is gone? */
+static bool
+is_other (struct esp_store *store, const struct esp_source *source,
+          const char *center)
+{
+  CLEANUP_CENTER_CONFIG struct esp_center_config c = { 0 };
+  char unheard[256];
+  struct esp_catch outer;
+  int r;
+
+  if (!source->center[0])
+    return true;                /* a plain image */
+  if (strcmp (source->center, center) == 0)
+    return false;
+  outer = esp_catch_begin (unheard, sizeof unheard);
+  r = esp_center_load (store, source->center, &c);
+  esp_catch_end (outer);
+  return r == 0;
+}
+
+/* Is CENTER the only source of RP?  1; 0: it is none, or there are others
+ * (*FURTHER: both); -1.
+ */
 static int
 only_source (struct esp_store *store, const struct esp_rp *rp,
-             const char *center)
+             const char *center, bool *further)
 {
   CLEANUP_SOURCE_LIST struct esp_source_list list = { 0 };
-  bool has = false;
+  bool has = false, others = false;
 
   if (esp_sources_load (store, &rp->uuid, &list) == -1)
     return -1;
   for (size_t i = 0; i < list.n; i++) {
-    if (strcmp (list.s[i].center, center) != 0)
-      return 0;
-    has = true;
+    has |= strcmp (list.s[i].center, center) == 0;
+    others |= is_other (store, &list.s[i], center);
   }
-  return has;
+  *further = has && others;
+  return has && !others;
 }
 
 static int
@@ -39,8 +61,9 @@ needs_center (struct esp_store *store, const struct esp_rp *rp,
               const char *center)
 {
   struct esp_have *have;
-  bool complete;
-  int r = rp->kind == ESP_RP_DELAYED ? only_source (store, rp, center) : 0;
+  bool complete, further;
+  int r = rp->kind == ESP_RP_DELAYED
+    ? only_source (store, rp, center, &further) : 0;
 
   if (r != 1)
     return r;
@@ -79,6 +102,28 @@ check_needed (struct esp_store *store, const char *center)
   return -1;
 }
 
+/* Where there are others, nobody needs to ask for it any more.  Where it was
+ * the only one it stays, should it be added again.
+ */
+static int
+forget_sources (struct esp_store *store, const char *center)
+{
+  CLEANUP_RP_LIST struct esp_rp_list list = { 0 };
+
+  if (esp_catalog_rp_list (esp_store_catalog (store), NULL, &list) == -1)
+    return -1;
+  for (size_t i = 0; i < list.n; i++) {
+    bool further = false;
+    if (list.rp[i].kind != ESP_RP_DELAYED)
+      continue;
+    if (only_source (store, &list.rp[i], center, &further) == -1 ||
+        (further && esp_sources_remove (store, &list.rp[i].uuid,
+                                        center) == -1))
+      return -1;
+  }
+  return 0;
+}
+
 int
 esp_center_remove (struct esp_store *store, const char *name, bool force)
 {
@@ -89,7 +134,8 @@ esp_center_remove (struct esp_store *store, const char *name, bool force)
     return -1;
   if (!force && check_needed (store, name) == -1)
     return -1;
-  if (center_config_delete (store, name) == -1)
+  if (forget_sources (store, name) == -1 ||
+      center_config_delete (store, name) == -1)
     return -1;
   center_known_forget (store, name);
   return 0;

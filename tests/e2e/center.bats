@@ -4,15 +4,7 @@
 # a center in a directory.
 
 load ../lib/common
-
-# fails CODE PATTERN COMMAND...: the exit status and what standard error says
-fails ()
-{
-    local code=$1 pattern=$2 status=0; shift 2
-    "$@" 2>"$D/err" >"$D/out" || status=$?
-    [ "$status" -eq "$code" ] || { cat "$D/err" >&2; echo "exit status $status" >&2; return 1; }
-    grep -qE -- "$pattern" "$D/err" || { cat "$D/err" >&2; return 1; }
-}
+load ../lib/center
 
 @test "a center is added, listed, shown and removed" {
     espalier -q init; mkdir c
@@ -45,43 +37,6 @@ fails ()
 }
 
 # --- push and pull: stores a and b, a center in the directory c ----------------
-
-# image FILE MIB SEED: half of it random, the rest text and zeroes
-image ()
-{
-    random_file "$1" $(($2 << 19)) "$3"
-    seq 1 $(($2 * 20000)) | head -c $(($2 << 18)) >>"$1"
-    truncate -s "$2M" "$1"
-}
-
-# at STORE COMMAND...: with another store
-at ()
-{
-    local store=$D/$1; shift
-    ESPALIER_STORE=$store espalier "$@"
-}
-
-# two_stores: a has base, v2 over it, and the venue cafe; both know the center
-# c and trust each other
-two_stores ()
-{
-    local s
-    mkdir c
-    for s in a b; do
-        at $s -q init
-        at $s -q center add c ./c
-        at $s key public >$s.pub
-    done
-    at a -q key trust b b.pub
-    at b -q key trust a a.pub
-    image base.img "${1:-24}" 1
-    cp base.img v2.img
-    random_file patch 300000 2
-    dd if=patch of=v2.img bs=1 seek=1234567 conv=notrunc status=none
-    at a -q root add base base.img --note "the base" --env debian=12
-    at a -q rp create v2 --parent base --from-image v2.img --app chess
-    at a -q venue add cafe --disk v2 --description "The seats"
-}
 
 @test "a venue that was pushed is pulled with its chain, names and words" {
     two_stores
