@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "clone.h"
+#include "delay/delay.h"
 #include "espalier.h"
 #include "store/venue.h"
 
@@ -115,28 +116,78 @@ now (void)
   return (double) t.tv_sec + (double) t.tv_nsec / 1e9;
 }
 
+/* Is all of TIP's chain here?  1, 0, or -1. */
+static int
+is_local (const esp_uuid *tip)
+{
+  esp_uuid at = *tip;
+
+  while (!esp_uuid_is_null (&at)) {
+    CLEANUP_RP struct esp_rp rp = { 0 };
+    unsigned percent;
+
+    if (esp_catalog_rp_get (cli_catalog (), &at, &rp) == -1) {
+      esp_error ("the chain of the venue's restore point cannot be read: %m");
+      return -1;
+    }
+    if (rp.kind == ESP_RP_DELAYED &&
+        rp_local (&rp, &percent) < rp.data_blocks << ESP_BLOCK_SHIFT)
+      return 0;
+    at = rp.parent;
+  }
+  return 1;
+}
+
+/* Clones will be booted from, all of them, soon: where a tip is not all
+ * here, servers are asked to fetch the rest in the background.
+ */
+static int
+wish_tips (const struct esp_venue *v, unsigned first, unsigned n,
+           json_t *hydrating)
+{
+  for (unsigned d = first; d < first + n; d++) {
+    int local = is_local (&v->disks[d]);
+
+    if (local == 1)
+      continue;
+    if (local == -1 ||
+        esp_hydrate_wish (cli.store, &v->disks[d], true) == -1)
+      return CLI_FAILED;
+    json_array_append_new (hydrating, json_uuid (&v->disks[d]));
+  }
+  return CLI_OK;
+}
+
 static int
 report (const struct esp_export *e, bool one_disk, const struct clones *c,
         double seconds)
 {
   CLEANUP_VENUE struct esp_venue v = { 0 };
-  json_t *names;
+  json_t *names, *hydrating;
 
   if (esp_catalog_venue_get (cli_catalog (), e->name, &v) == -1)
     return CLI_FAILED;
   unsigned first = one_disk ? e->disk : 0, n = one_disk ? 1 : v.ndisks;
+  hydrating = json_array ();
+  if (wish_tips (&v, first, n, hydrating) != CLI_OK) {
+    json_decref (hydrating);
+    return CLI_FAILED;
+  }
+  const char *also = json_array_size (hydrating) == 0 ? ""
+    : ": what is not here yet is fetched in the background";
   names = json_array ();
   for (size_t i = 0; i < c->n; i++)
     for (unsigned d = first; d < first + n; d++) {
       CLEANUP_FREE char *name = xasprintf ("%s/%u@%s", v.id, d, c->names[i]);
       json_array_append_new (names, json_string (name));
     }
-  return cli_done (json_pack ("{s:s,s:o,s:f}", "venue", v.id, "overlays", names,
-                              "seconds", seconds),
-                   "venue %s: made %zu overlay%s for %s%s%s in %.2f s", v.id,
+  return cli_done (json_pack ("{s:s,s:o,s:o,s:f}", "venue", v.id, "overlays",
+                              names, "hydrating", hydrating, "seconds",
+                              seconds),
+                   "venue %s: made %zu overlay%s for %s%s%s in %.2f s%s", v.id,
                    c->n * n, c->n * n == 1 ? "" : "s", c->names[0],
                    c->n > 1 ? " to " : "", c->n > 1 ? c->names[c->n - 1] : "",
-                   seconds);
+                   seconds, also);
 }
 
 int
