@@ -60,6 +60,10 @@ extern int esp_delay_read (struct esp_delay_reader *reader, uint64_t offset,
 extern int esp_delay_prefetch (struct esp_delay_reader *reader,
                                uint64_t offset, uint64_t count);
 
+/* The same for UUID's own data, without a reader: as esp_fetch_fn. */
+extern int esp_delay_fetch (struct esp_delay *delay, const esp_uuid *uuid,
+                            uint64_t offset, uint64_t len);
+
 /* --- hydration --------------------------------------------------------- */
 /* Make all of UUID's chain local and durable now (for the command line; a
  * server that does it already is joined, not doubled).  ECANCELED when
@@ -74,6 +78,8 @@ extern int esp_hydrate_wish (struct esp_store *store, const esp_uuid *uuid,
                              bool wish);
 extern bool esp_hydrate_wished (struct esp_store *store,
                                 const esp_uuid *uuid);
+/* Does a process run that fulfils wishes? */
+extern bool esp_hydrate_server (struct esp_store *store);
 
 /* --- live counters ----------------------------------------------------- */
 struct esp_delay_counters {

@@ -277,8 +277,6 @@ fetch (void *arg, struct esp_store *store, const esp_uuid *uuid,
        uint64_t offset, uint64_t len)
 {
   struct esp_delay *delay = arg;
-  struct point *p;
-  int r;
 
   if (store != delay->store) {
     errno = EIO;
@@ -286,6 +284,16 @@ fetch (void *arg, struct esp_store *store, const esp_uuid *uuid,
                esp_store_path (delay->store), esp_store_path (store));
     return -1;
   }
+  return esp_delay_fetch (delay, uuid, offset, len);
+}
+
+int
+esp_delay_fetch (struct esp_delay *delay, const esp_uuid *uuid,
+                 uint64_t offset, uint64_t len)
+{
+  struct point *p;
+  int r;
+
   if (len == 0)
     return 0;
   if (point_get (delay, uuid, &p) == -1)

@@ -100,6 +100,27 @@ esp_hydrate_wished (struct esp_store *store, const esp_uuid *uuid)
     faccessat (dir, esp_uuid_text (uuid, name), F_OK, 0) == 0;
 }
 
+/* Processes that fulfil wishes hold `server`, shared. */
+#define SERVER_LOCK "server.lock"
+
+static int
+open_server_lock (struct esp_store *store, bool make)
+{
+  CLEANUP_CLOSE int dir = wish_dir (store, make);
+
+  return dir == -1 ? -1
+    : openat (dir, SERVER_LOCK, O_RDWR | (make ? O_CREAT : 0) | O_CLOEXEC |
+              O_NOFOLLOW, 0600);
+}
+
+bool
+esp_hydrate_server (struct esp_store *store)
+{
+  CLEANUP_CLOSE int fd = open_server_lock (store, false);
+
+  return fd >= 0 && esp_lock (fd, true) == -1 && errno == EWOULDBLOCK;
+}
+
 /* The lock of UUID's hydrator: a descriptor, -1 where another has it. */
 static int
 lock_point (struct esp_delay *delay, const esp_uuid *uuid)
@@ -486,8 +507,14 @@ keeper_run (void *arg)
 {
   struct esp_delay *delay = arg;
   struct hydration h = { .look_at = 0 };
+  CLEANUP_CLOSE int server = -1;
   struct job *j;
 
+  if (delay->params.background && !esp_store_readonly (delay->store)) {
+    server = open_server_lock (delay->store, true);
+    if (server >= 0)
+      (void) esp_lock (server, false);  /* only for what commands say */
+  }
   SLIST_INIT (&h.jobs);
   h.close_at = delay_now () + IDLE_POINT;
   delay->hydration = &h;

@@ -11,7 +11,7 @@
 static const struct command *const groups[] = {
   init_commands, root_commands, rp_commands, venue_commands, overlay_commands,
   store_commands, center_commands, transfer_commands, key_commands,
-  serve_commands, help_commands,
+  hydrate_commands, serve_commands, help_commands,
 };
 #define NGROUPS (sizeof groups / sizeof groups[0])
 

@@ -82,7 +82,10 @@ cli_open (void)
   if (!path)
     return CLI_FAILED;
   cli.store = esp_store_open (path);
-  return cli.store ? CLI_OK : CLI_FAILED;
+  if (!cli.store)
+    return CLI_FAILED;
+  cli_fetch_begin ();
+  return CLI_OK;
 }
 
 struct esp_catalog *

@@ -101,7 +101,7 @@ extern int usage (const struct command *cmd, const char *fmt, ...)
 /* --- commands (command.c) --------------------------------------------- */
 
 extern const struct command init_commands[], root_commands[], rp_commands[],
-  venue_commands[], overlay_commands[], store_commands[], serve_commands[],
+  venue_commands[], overlay_commands[], store_commands[], serve_commands[], hydrate_commands[],
   center_commands[],
   transfer_commands[], key_commands[], help_commands[];
 
@@ -128,6 +128,11 @@ extern struct cli cli;
 /* Open the store that the options name.  0, or CLI_FAILED. */
 extern int cli_open (void);
 extern struct esp_catalog *cli_catalog (void);
+/* From _begin to _end reads fetch what is not local: the engine is started by
+ * the first that misses (hydrate.c).  cli_open begins, the program's end ends.
+ */
+extern void cli_fetch_begin (void);
+extern void cli_fetch_end (void);
 
 /* Say what was done, unless --quiet; with --json print ROOT instead (taken
  * over, may be NULL).  CLI_OK.

@@ -27,6 +27,7 @@ host_debug (const char *fmt, va_list args)
 static int
 finish (int code)
 {
+  cli_fetch_end ();
   esp_store_close (cli.store);
   if ((fflush (stdout) != 0 || ferror (stdout)) && code == CLI_OK) {
     esp_error ("write: standard output: %m");

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "center/center.h"
 #include "espalier.h"
 
 #define THREADS_MAX 16u
@@ -218,6 +219,7 @@ check_words (const struct args *args)
 {
   static const char *const modes[] = { "keep", "discard", "memory", NULL };
   static const char *const clients[] = { "peer", "export", "connection", NULL };
+  static const char *const on_off[] = { "on", "off", NULL };
   static const char *const tls[] = { "off", "on", "require", NULL };
   uint64_t size;
 
@@ -227,6 +229,11 @@ check_words (const struct args *args)
       check_number (args, "port", 1, 65535) != 0 ||
       check_number (args, "threads", 1, 1024) != 0 ||
       check_number (args, "grace", 0, 31536000) != 0 ||
+      check_word (args, "background", on_off, "on or off") != 0 ||
+      check_word (args, "profile", on_off, "on or off") != 0 ||
+      opt_size (args, "rate", &size) != 0 ||
+      opt_size (args, "max", &size) != 0 ||
+      opt_size (args, "readahead", &size) != 0 ||
       opt_size (args, "quota", &size) != 0 ||
       opt_size (args, "min-free", &size) != 0)
     return CLI_USAGE;
@@ -321,6 +328,24 @@ put_server (struct line *l, const struct args *args)
     put (l, "%u", default_threads ());
 }
 
+/* Is there, or may there be, something to fetch? */
+static bool
+needs_delayload (void)
+{
+  __attribute__ ((cleanup (esp_center_config_list_clear)))
+    struct esp_center_config_list centers = { 0 };
+  CLEANUP_RP_LIST struct esp_rp_list rps = { 0 };
+
+  if (esp_center_list (cli.store, &centers) == 0 && centers.n > 0)
+    return true;
+  if (esp_catalog_rp_list (cli_catalog (), NULL, &rps) == -1)
+    return true;
+  for (size_t i = 0; i < rps.n; i++)
+    if (rps.rp[i].kind == ESP_RP_DELAYED)
+      return true;
+  return false;
+}
+
 static void
 put_parameter (struct line *l, const struct args *args, const char *option,
                const char *parameter)
@@ -330,18 +355,31 @@ put_parameter (struct line *l, const struct args *args, const char *option,
 }
 
 static int
+put_rest (struct line *l, const struct args *args)
+{
+  for (unsigned i = 0; i < args->nrest; i++)
+    put (l, "%s", args->rest[i]);
+  return CLI_OK;
+}
+
+static int
 build_line (struct line *l, const struct args *args)
 {
   CLEANUP_FREE char *overlay = module ("filter", "overlay", INSTALLED_FILTERS);
   CLEANUP_FREE char *venue = module ("plugin", "venue", INSTALLED_PLUGINS);
+  CLEANUP_FREE char *delayload = module ("filter", "delayload",
+                                         INSTALLED_FILTERS);
+  bool delayed = needs_delayload ();
 
-  if (!overlay || !venue)
+  if (!overlay || !venue || !delayload)
     return CLI_FAILED;
   put (l, "%s", NBDKIT);
   put_server (l, args);
   put_listener (l, args);
   put_tls (l, args);
   put (l, "--filter=%s", overlay);
+  if (delayed)
+    put (l, "--filter=%s", delayload);
   put (l, "%s", venue);
   put (l, "store=%s", esp_store_path (cli.store));
   put_parameter (l, args, "venue", "venue");
@@ -351,9 +389,14 @@ build_line (struct line *l, const struct args *args)
   put_parameter (l, args, "quota", "overlay-quota");
   put_parameter (l, args, "min-free", "overlay-min-free");
   put_parameter (l, args, "grace", "overlay-grace");
-  for (unsigned i = 0; i < args->nrest; i++)
-    put (l, "%s", args->rest[i]);
-  return CLI_OK;
+  if (!delayed)
+    return put_rest (l, args);
+  put_parameter (l, args, "rate", "delayload-rate");
+  put_parameter (l, args, "max", "delayload-max");
+  put_parameter (l, args, "background", "delayload-background");
+  put_parameter (l, args, "profile", "delayload-profile");
+  put_parameter (l, args, "readahead", "delayload-readahead");
+  return put_rest (l, args);
 }
 
 static void
@@ -401,6 +444,11 @@ static const struct opt serve_options[] = {
   { "quota", 0, "SIZE", "what one client may write", false },
   { "min-free", 0, "SIZE", "what stays free on the file system", false },
   { "grace", 0, "SECONDS", "how long a discarded overlay waits for its client", false },
+  { "rate", 0, "SIZE", "bytes a second that are fetched in the background", false },
+  { "max", 0, "SIZE", "what fetched restore points may take in all", false },
+  { "background", 0, "on|off", "fetch in the background what nobody reads yet (on)", false },
+  { "profile", 0, "on|off", "learn and use the order of boots (on)", false },
+  { "readahead", 0, "SIZE", "how far ahead of a client is fetched at most (16M)", false },
   { "threads", 0, "N", "threads of each connection (else half the cores, 1 to 16; 1 before nbdkit 1.34)", false },
   { "tls", 0, "off|on|require", "may or must clients use TLS", false },
   { "tls-certificates", 0, "DIR", "certificates for TLS", false },
