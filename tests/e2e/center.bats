@@ -130,3 +130,78 @@ load ../lib/center
     image r.img 2 1; espalier -q root add r r.img
     fails 1 "can only be read" espalier push r web
 }
+
+# --- data --------------------------------------------------------------------------
+
+@test "what is pulled has the bytes of what was pushed, in every packing" {
+    local v id
+    two_stores 6
+    at a -q key create k
+    for v in 64K,none 256K,zstd 1M,zstd:9 4M,zstd 128K,zstd,key=k; do at a -q push v2 c --variant "$v"; done
+    at a -q key export k k.key
+    for id in 64K-none 256K-zstd 1M-zstd 4M-zstd 128K-zstd-k; do
+        rm -rf b; at b -q init; at b -q center add c ./c; at b -q key trust a a.pub; at b -q key import k k.key
+        at b -q pull c v2 --variant "$id" --now
+        at b -q rp export v2 out.raw --format raw --force
+        cmp out.raw v2.img
+        at b store check
+    done
+}
+
+@test "pull --now loads all, after which the center is not needed" {
+    two_stores 6
+    at a -q push cafe c
+    at b -q pull c cafe --now
+    at b -q center remove c
+    rm -rf c
+    at b -q rp export v2 out.raw --format raw
+    cmp out.raw v2.img
+}
+
+@test "what was pulled and is all here can be pushed to another center" {
+    two_stores 6
+    at a -q push cafe c
+    mkdir d; at b -q center add d ./d
+    at b -q pull c cafe
+    ESPALIER_STORE=$D/b fails 1 "hydrate base --now" espalier push cafe d
+    [ ! -e d/venues ]
+    at b -q pull c cafe --now
+    at b -q push cafe d
+    at b center verify d v2
+    at b center verify d base
+    at a -q center add d ./d
+    at a -q pull d cafe
+}
+
+@test "a disk whose size is no multiple of anything comes back to the byte" {
+    mkdir c; at a -q init; at a -q center add c ./c; at b -q init; at b -q center add c ./c --unsigned
+    random_file odd.img 1234567 3
+    at a -q root add odd odd.img
+    at a -q push odd c --variant 64K,zstd
+    at b -q pull c odd --now
+    at b -q rp export odd out.raw --format raw
+    cmp out.raw odd.img
+}
+
+@test "an empty disk is pushed and pulled" {
+    mkdir c; at a -q init; at a -q center add c ./c; at b -q init; at b -q center add c ./c --unsigned
+    at a -q root add none --blank 64M
+    at a -q push none c
+    at a center verify c none
+    at b -q pull c none --now
+    at b rp show none --json | jq -e '.data_bytes == 0'
+}
+
+@test "pull --all takes what it can" {
+    two_stores 4
+    at a -q venue add office --disk base
+    at a -q push cafe c; at a -q push office c
+    at b -q pull c --all
+    [ "$(at b venue list --names | tr '\n' ' ')" = "cafe office " ]
+    at b -q venue set cafe --description "mine"
+    at a -q venue set cafe --description "theirs"; at a -q push cafe c
+    at a -q venue set office --description "new"; at a -q push office c
+    ESPALIER_STORE=$D/b fails 1 "venue cafe was changed here" espalier pull c --all
+    [ "$(at b venue show office --json | jq -r .description)" = new ]
+    [ "$(at b venue show cafe --json | jq -r .description)" = mine ]
+}

@@ -103,7 +103,7 @@ extern int usage (const struct command *cmd, const char *fmt, ...)
 extern const struct command init_commands[], root_commands[], rp_commands[],
   venue_commands[], overlay_commands[], store_commands[], serve_commands[], hydrate_commands[],
   center_commands[],
-  transfer_commands[], key_commands[], help_commands[];
+  transfer_commands[], fetch_commands[], key_commands[], help_commands[];
 
 /* The command that ARGV begins with; *WORDS gets how many words its name
  * has.  NULL: an error was printed, or (*WORDS = 1) ARGV[0] is a group and
@@ -265,6 +265,8 @@ extern void overlay_table (const struct esp_overlay_info_list *list,
  * (transfer.c).  0, or -1 after an error was printed.
  */
 struct esp_center;
+/* Is REF a venue of this store? */
+extern bool is_venue (const char *ref);
 extern int center_find_rp (struct esp_center *center, const char *ref,
                            esp_uuid *out);
 

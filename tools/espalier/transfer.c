@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* espalier push, pull and fetch: between a store and an image center. */
+/* espalier push and pull: between a store and an image center. */
 
 #include <config.h>
 
@@ -8,10 +8,12 @@
 #include <string.h>
 
 #include "center/center.h"
+#include "delay/delay.h"
 #include "espalier.h"
-#include "util/bits.h"
 
 ESP_DEFINE_CLEANUP (center, struct esp_center *, esp_center_close)
+ESP_DEFINE_CLEANUP (delay, struct esp_delay *, esp_delay_stop)
+#define CLEANUP_DELAY ESP_CLEANUP (delay)
 #define CLEANUP_CENTER ESP_CLEANUP (center)
 #define CLEANUP_REFS __attribute__ ((cleanup (esp_center_refs_clear)))
 #define CLEANUP_KEYS __attribute__ ((cleanup (esp_key_info_list_clear)))
@@ -22,10 +24,10 @@ number (uint64_t n)
   return json_integer ((json_int_t) n);
 }
 
-/* Is REF a venue of this store?  A venue wins over a restore point of the
- * same name; a UUID is always a restore point.
+/* A venue wins over a restore point of the same name; a UUID is always a
+ * restore point.
  */
-static bool
+bool
 is_venue (const char *ref)
 {
   esp_uuid tip;
@@ -143,6 +145,53 @@ push_run (const struct args *args)
                    esp_size_format (done.bytes_stored, stored), done.already);
 }
 
+/* --- pull --now -------------------------------------------------------------- */
+
+struct tips { esp_uuid *uuid; size_t n; };
+
+static void
+add_tip (struct tips *tips, const esp_uuid *uuid)
+{
+  for (size_t i = 0; i < tips->n; i++)
+    if (esp_uuid_eq (&tips->uuid[i], uuid))
+      return;
+  tips->uuid = reallocarray (tips->uuid, tips->n + 1, sizeof *uuid);
+  if (!tips->uuid)
+    abort ();
+  tips->uuid[tips->n++] = *uuid;
+}
+
+static int
+add_tips_of (struct tips *tips, const char *venue)
+{
+  CLEANUP_VENUE struct esp_venue v = { 0 };
+
+  if (esp_catalog_venue_get (cli_catalog (), venue, &v) == -1)
+    return -1;
+  for (unsigned d = 0; d < v.ndisks; d++)
+    add_tip (tips, &v.disks[d]);
+  return 0;
+}
+
+/* Load what the tips need; what a server of this store fetches already is
+ * not fetched again.
+ */
+static int
+load_now (const struct tips *tips)
+{
+  const struct esp_delay_params params = { .background = false };
+  CLEANUP_DELAY struct esp_delay *delay = NULL;
+  CLEANUP_PROGRESS struct esp_progress *bar = work_begin ("loading");
+
+  if (tips->n > 0 && !(delay = esp_delay_start (cli.store, &params)))
+    return -1;
+  for (size_t i = 0; i < tips->n; i++)
+    if (esp_delay_hydrate (delay, &tips->uuid[i], esp_progress_update,
+                           bar) == -1)
+      return -1;
+  return 0;
+}
+
 /* --- pull ------------------------------------------------------------------- */
 
 /* What REF means at CENTER: a venue there, else a restore point by its UUID,
@@ -227,7 +276,7 @@ find_target (struct esp_center *center, const char *ref, struct target *out)
 
 static int
 pull_all (struct esp_center *center, const struct esp_pull_options *options,
-          struct esp_transfer *done)
+          struct esp_transfer *done, struct tips *tips)
 {
   CLEANUP_REFS struct esp_center_refs refs = { 0 };
   int r = 0;
@@ -236,7 +285,8 @@ pull_all (struct esp_center *center, const struct esp_pull_options *options,
     return -1;
   /* One that was changed here does not keep the others away. */
   for (size_t i = 0; i < refs.nvenues && !esp_progress_interrupted (); i++)
-    if (esp_pull_venue (center, refs.venues[i].venue.id, options, done) == -1)
+    if (esp_pull_venue (center, refs.venues[i].venue.id, options, done) == -1 ||
+        add_tips_of (tips, refs.venues[i].venue.id) == -1)
       r = -1;
   return r;
 }
@@ -244,18 +294,21 @@ pull_all (struct esp_center *center, const struct esp_pull_options *options,
 static int
 pull_object (struct esp_center *center, const struct args *args,
              const struct esp_pull_options *options,
-             struct esp_transfer *done)
+             struct esp_transfer *done, struct tips *tips)
 {
   struct target target;
 
   if (args->n == 1)
-    return pull_all (center, options, done);
+    return pull_all (center, options, done, tips);
   if (find_target (center, args->arg[1], &target) == -1)
     return -1;
-  if (!target.venue)
+  if (!target.venue) {
+    add_tip (tips, &target.uuid);
     return esp_pull_rp (center, &target.uuid, options, done);
+  }
   if (!options->as)
-    return esp_pull_venue (center, args->arg[1], options, done);
+    return esp_pull_venue (center, args->arg[1], options, done) == -1 ? -1
+      : add_tips_of (tips, args->arg[1]);
   return usage (args->cmd, "--as is for restore points, and %s is a venue",
                 args->arg[1]);
 }
@@ -285,6 +338,7 @@ pull_run (const struct args *args)
     .force = opt_has (args, "force"),
   };
   const char *what = args->n == 2 ? args->arg[1] : "all venues";
+  struct tips tips = { 0 };
   char raw[16];
   int r;
 
@@ -293,146 +347,22 @@ pull_run (const struct args *args)
   if (cli_open () != 0 ||
       !(center = esp_center_open (cli.store, args->arg[0])))
     return CLI_FAILED;
-  r = pull_object (center, args, &options, &done);
+  {
+    CLEANUP_PROGRESS struct esp_progress *bar = work_begin ("pulling");
+    r = pull_object (center, args, &options, &done, &tips);
+  }
+  if (r == 0 && opt_has (args, "now"))
+    r = load_now (&tips);
+  free (tips.uuid);
   if (r != 0)
     return r == CLI_USAGE ? r : CLI_FAILED;
   return cli_done (cli.json ? json_transfer ("pulled", what, args->arg[0],
                                              &done) : NULL,
-                   "pulled %s from %s: %" PRIu64 " new restore point%s, whose "
-                   "%s of data come when they are read", what, args->arg[0],
-                   done.rps, plural (done.rps),
-                   esp_size_format (done.bytes_raw, raw));
-}
-
-/* --- fetch ------------------------------------------------------------------- */
-
-static bool
-rp_here (const esp_uuid *uuid)
-{
-  char name[ESP_NAME_MAX + 1];
-  uint64_t created;
-  return esp_catalog_rp_name (cli_catalog (), uuid, name, &created) == 0;
-}
-
-/* "new", "here": the venue here maps the same; "differs". */
-static const char *
-venue_state (const struct esp_venue *there)
-{
-  CLEANUP_VENUE struct esp_venue here = { 0 };
-
-  if (!is_venue (there->id))
-    return "new";
-  if (esp_catalog_venue_get (cli_catalog (), there->id, &here) == -1)
-    return "?";
-  return here.ndisks == there->ndisks &&
-    memcmp (here.disks, there->disks, here.ndisks * sizeof here.disks[0]) == 0 &&
-    strcmp (here.description, there->description) == 0 ? "here" : "differs";
-}
-
-static const char *
-name_there (const struct esp_center_refs *refs, const esp_uuid *uuid,
-            char buf[ESP_UUID_TEXT])
-{
-  for (size_t i = 0; i < refs->nrps; i++)
-    if (esp_uuid_eq (&refs->rps[i].uuid, uuid))
-      return refs->rps[i].name;
-  return esp_uuid_text (uuid, buf);
-}
-
-static json_t *
-json_fetch (const struct esp_center_refs *refs, const char *center)
-{
-  json_t *venues = json_array (), *rps = json_array ();
-
-  for (size_t i = 0; i < refs->nvenues; i++) {
-    const struct esp_reference *r = &refs->venues[i];
-    json_t *tips = json_array ();
-    for (unsigned d = 0; d < r->venue.ndisks; d++)
-      json_array_append_new (tips, json_uuid (&r->venue.disks[d]));
-    json_array_append_new
-      (venues, json_pack ("{s:s, s:s, s:o, s:I, s:s, s:I, s:s}", "id",
-                          r->venue.id, "description", r->venue.description,
-                          "tips", tips, "revision",
-                          (json_int_t) r->venue.revision, "pushed_by",
-                          r->pushed_by ? r->pushed_by : "", "pushed",
-                          (json_int_t) r->pushed, "state",
-                          venue_state (&r->venue)));
-  }
-  for (size_t i = 0; i < refs->nrps; i++) {
-    const struct esp_rp *rp = &refs->rps[i];
-    json_array_append_new
-      (rps, json_pack ("{s:o, s:s, s:o, s:I, s:I, s:I, s:b}", "uuid",
-                       json_uuid (&rp->uuid), "name", rp->name, "parent",
-                       json_uuid (&rp->parent), "size", (json_int_t) rp->size,
-                       "created", (json_int_t) rp->created, "data_bytes",
-                       (json_int_t) (rp->data_blocks << ESP_BLOCK_SHIFT),
-                       "here", rp_here (&rp->uuid)));
-  }
-  return json_pack ("{s:s, s:o, s:o}", "center", center, "venues", venues,
-                    "restore_points", rps);
-}
-
-static void
-print_venues (const struct esp_center_refs *refs)
-{
-  struct table *t = table_new ("VENUE|STATE|DISKS|PUSHED|BY");
-  char buf[ESP_UUID_TEXT];
-
-  for (size_t i = 0; i < refs->nvenues; i++) {
-    const struct esp_reference *r = &refs->venues[i];
-    CLEANUP_FREE char *disks = NULL;
-    size_t size;
-    {
-      CLEANUP_FCLOSE FILE *f = open_memstream (&disks, &size);
-      for (unsigned d = 0; f && d < r->venue.ndisks; d++)
-        fprintf (f, "%s%s", d ? ", " : "",
-                 name_there (refs, &r->venue.disks[d], buf));
-    }
-    table_row (t);
-    table_cell (t, r->venue.id);
-    table_cell (t, venue_state (&r->venue));
-    table_cell (t, disks ? disks : "");
-    table_time (t, r->pushed);
-    table_cell (t, r->pushed_by ? r->pushed_by : "");
-  }
-  table_end (t, "no venues there");
-}
-
-static void
-print_rps (const struct esp_center_refs *refs)
-{
-  struct table *t = table_new ("RESTORE POINT|STATE|SIZE>|OWN>|CREATED|UUID");
-  char buf[ESP_UUID_TEXT];
-
-  for (size_t i = 0; i < refs->nrps; i++) {
-    const struct esp_rp *rp = &refs->rps[i];
-    table_row (t);
-    table_cell (t, rp->name);
-    table_cell (t, rp_here (&rp->uuid) ? "here" : "new");
-    table_size (t, rp->size);
-    table_size (t, rp->data_blocks << ESP_BLOCK_SHIFT);
-    table_time (t, rp->created);
-    table_cell (t, esp_uuid_text (&rp->uuid, buf));
-  }
-  table_end (t, "no restore points there");
-}
-
-static int
-fetch_run (const struct args *args)
-{
-  CLEANUP_CENTER struct esp_center *center = NULL;
-  CLEANUP_REFS struct esp_center_refs refs = { 0 };
-
-  if (cli_open () != 0 ||
-      !(center = esp_center_open (cli.store, args->arg[0])) ||
-      esp_center_refs (center, &refs) == -1)
-    return CLI_FAILED;
-  if (cli.json)
-    return json_print (json_fetch (&refs, args->arg[0]));
-  print_venues (&refs);
-  putchar ('\n');
-  print_rps (&refs);
-  return CLI_OK;
+                   "pulled %s from %s: %" PRIu64 " new restore point%s with %s "
+                   "of data, which %s", what, args->arg[0], done.rps,
+                   plural (done.rps), esp_size_format (done.bytes_raw, raw),
+                   opt_has (args, "now") ? "is all here"
+                   : "comes when it is read");
 }
 
 static const struct opt push_options[] = {
@@ -445,6 +375,7 @@ static const struct opt push_options[] = {
 
 static const struct opt pull_options[] = {
   { "all", 0, NULL, "every venue of the center", false },
+  { "now", 0, NULL, "end when all of the data is here", false },
   { "variant", 0, "ID", "take this packing where a restore point has it", false },
   { "as", 0, "NAME", "what the restore point is called here", false },
   { "force", 0, NULL, "also a venue that was changed here", false },
@@ -457,11 +388,9 @@ const struct command transfer_commands[] = {
     "What it stands on goes along; what the center has is not sent again.  When it\n"
     "is interrupted, the same command goes on where it was.",
     push_options, 2, 2, 0, push_run },
-  { "pull", "CENTER RP|VENUE|--all [--variant ID] [--as NAME] [--force]",
+  { "pull", "CENTER RP|VENUE|--all [--now] [--variant ID] [--as NAME] [--force]",
     "Take a restore point, or a venue, from an image center",
     "Names and maps come now, data when it is read: it can be served at once.",
     pull_options, 1, 2, 0, pull_run },
-  { "fetch", "CENTER", "Show what an image center has, and what of it is new",
-    NULL, NULL, 1, 1, 0, fetch_run },
   { 0 },
 };
