@@ -13,8 +13,8 @@
 #define DISK (1024 * UNIT)
 #define BOOT_UNITS 100u
 
-/* What stands for the engine: a reader is its image. */
-struct esp_delay_reader { struct esp_image *image; };
+/* What stands for the engine: a reader with its image. */
+struct test_reader { struct esp_delay_reader base; struct esp_image *image; };
 
 static atomic_uint asked;
 static bool delayed;
@@ -40,7 +40,7 @@ delay_ahead_pending (struct esp_delay *delay)
 struct esp_image *
 reader_image (const struct esp_delay_reader *reader)
 {
-  return reader->image;
+  return ((const struct test_reader *) reader)->image;
 }
 
 bool
@@ -55,7 +55,7 @@ reader_is_delayed (struct esp_delay_reader *reader)
 /* A tree with a root, its image, boots. */
 struct world {
   struct tree *t;
-  struct esp_delay_reader reader;
+  struct test_reader reader;
   struct boots *boots;
 };
 
@@ -119,7 +119,7 @@ test_boot_is_learnt (void **state)
   struct recorder *rec;
 
   world_open (&w, *state);
-  rec = recorder_open (w.boots, &w.reader);
+  rec = recorder_open (w.boots, &w.reader.base);
   boot (rec);
   boots_tick (w.boots);
   assert_int_equal (boots_known (&w), 0);       /* it goes on */
@@ -141,7 +141,7 @@ test_copy_is_not_learnt (void **state)
   struct recorder *rec;
 
   world_open (&w, *state);
-  rec = recorder_open (w.boots, &w.reader);
+  rec = recorder_open (w.boots, &w.reader.base);
   for (uint32_t i = 0; i < 1024; i++)
     read_unit (rec, i);
   recorder_close (rec);
@@ -173,7 +173,7 @@ test_a_storm_is_saved_once (void **state)
 
   world_open (&w, *state);
   for (int i = 0; i < 64; i++)
-    recs[i] = recorder_open (w.boots, &w.reader);
+    recs[i] = recorder_open (w.boots, &w.reader.base);
   for (int i = 0; i < 64; i++)
     boot (recs[i]);
   for (int i = 0; i < 3; i++) {
@@ -202,7 +202,7 @@ test_saved_at_the_end (void **state)
   struct recorder *rec;
 
   world_open (&w, *state);
-  rec = recorder_open (w.boots, &w.reader);
+  rec = recorder_open (w.boots, &w.reader.base);
   boot (rec);
   recorder_close (rec);
   boots_free (w.boots);
@@ -219,13 +219,13 @@ test_profile_is_played (void **state)
   struct recorder *rec;
 
   world_open (&w, *state);
-  rec = recorder_open (w.boots, &w.reader);
+  rec = recorder_open (w.boots, &w.reader.base);
   boot (rec);
   recorder_close (rec);
   boots_tick (w.boots);
 
   /* Nothing is missing: nothing is asked for, and touches cost nothing. */
-  rec = recorder_open (w.boots, &w.reader);
+  rec = recorder_open (w.boots, &w.reader.base);
   for (uint32_t i = 0; i < 20; i++)
     read_unit (rec, boot_unit (BOOT_UNITS - 1 - i));
   assert_int_equal (asked, 0);
@@ -234,7 +234,7 @@ test_profile_is_played (void **state)
   boots_tick (w.boots);
 
   delayed = true;
-  rec = recorder_open (w.boots, &w.reader);
+  rec = recorder_open (w.boots, &w.reader.base);
   assert_int_equal (asked, 0);                  /* it may only look */
   read_unit (rec, 0);
   assert_int_equal (asked, BOOT_UNITS - 1);
@@ -251,7 +251,7 @@ test_tip_is_gone (void **state)
   struct recorder *rec;
 
   world_open (&w, *state);
-  rec = recorder_open (w.boots, &w.reader);
+  rec = recorder_open (w.boots, &w.reader.base);
   boot (rec);
   recorder_close (rec);
   esp_image_close (w.reader.image);
@@ -276,7 +276,7 @@ client_run (void *arg)
   struct client *c = arg;
 
   for (int i = 0; i < 20; i++) {
-    struct recorder *rec = recorder_open (c->w->boots, &c->w->reader);
+    struct recorder *rec = recorder_open (c->w->boots, &c->w->reader.base);
 
     boot (rec);
     recorder_close (rec);
