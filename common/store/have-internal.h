@@ -227,7 +227,17 @@ extern int delayed_write_have (int dir, const struct segments *table);
 /* Is NAME a file that only delayed restore points (and `segments`) have? */
 extern bool delayed_is_file (const char *name);
 
-/* --- sources.c ------------------------------------------------------------ */
+/* --- sources-file.c ------------------------------------------------------- */
+#define SOURCES_MAX 64u         /* of a restore point */
+/* Is it a center with its index, or the address of an image? */
+extern bool sources_ok (const struct esp_source *source,
+                        const struct esp_index *index);
+/* "index-CENTER"; writing it, with its digest. */
+extern void sources_index_name (const char *center,
+                                char name[ESP_NAME_MAX + 16]);
+extern int sources_write_index (int dir, const char *center,
+                                const struct esp_index *index,
+                                esp_digest *digest);
 /* The first document `sources` of a new one, and index-CENTER. */
 extern int sources_write_first (int dir, const struct esp_source *source,
                                 const struct esp_index *index);

@@ -14,7 +14,12 @@
 static int
 teardown (void **state)
 {
+  struct tree *t = *state;
+
   esp_have_set_fetcher (NULL, NULL);
+  /* Those that were prepared, but are no members. */
+  for (int i = t->n; i < TREE_MAX; i++)
+    free (t->m[i].bytes);
   return tree_teardown (state);
 }
 
