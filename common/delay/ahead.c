@@ -89,7 +89,8 @@ reader_moved (struct esp_delay_reader *r, uint64_t offset, uint64_t count)
 {
   struct stream *s = NULL;
 
-  if (r->delay->params.readahead == ESP_READAHEAD_OFF)
+  if (r->delay->params.readahead == ESP_READAHEAD_OFF ||
+      recorder_knows (r->recorder, offset, count))
     return;
   if (pthread_mutex_trylock (&r->ahead_lock) != 0)
     return;                     /* another thread of the connection moves */
