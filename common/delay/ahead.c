@@ -22,7 +22,7 @@
 
 #define NSTREAMS 4
 #define SLACK_BEHIND (UINT64_C (256) << 10)
-#define SLACK_BEFORE (UINT64_C (512) << 10)
+#define SLACK_BEFORE (UINT64_C (256) << 10)
 #define CAP_MIN (UINT64_C (512) << 10)
 
 static bool
@@ -69,11 +69,11 @@ stream_begin (struct esp_delay_reader *r, uint64_t offset)
 static void
 extend (struct esp_delay_reader *r, struct stream *s)
 {
-  uint64_t window = (s->end - s->begin) * 2, from;
+  uint64_t window = s->read * 2, from;
 
   if (window >= r->cap) {
     window = r->cap;
-    if (r->cap < r->delay->params.readahead && s->end - s->begin > 2 * r->cap)
+    if (r->cap < r->delay->params.readahead && s->read > 2 * r->cap)
       r->cap *= 2;
   }
   if (s->ahead >= s->end + window / 2)
@@ -104,8 +104,10 @@ reader_moved (struct esp_delay_reader *r, uint64_t offset, uint64_t count)
   if (!s) {
     s = stream_begin (r, offset);
     s->end = offset + count;
+    s->read = count;
   }
   else {
+    s->read += offset + count - (offset > s->end ? offset : s->end);
     s->end = offset + count;
     extend (r, s);
   }

@@ -174,7 +174,8 @@ struct source_set {
 /* --- restore points ------------------------------------------------------ */
 /* A sequential run of reads. */
 struct stream {
-  uint64_t begin, end;          /* what was read */
+  uint64_t begin, end;          /* what was read lies within */
+  uint64_t read;                /* bytes of it */
   uint64_t ahead;               /* what was asked for ends here */
   uint64_t used;                /* clock of the reader */
 };

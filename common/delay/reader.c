@@ -450,12 +450,14 @@ esp_delay_read (struct esp_delay_reader *reader, uint64_t offset,
                 uint64_t n, int *err)
 {
   CLEANUP_WANTS struct wants wants = { .n = 0 };
+  bool recorded = atomic_load_explicit (&reader->recording,
+                                        memory_order_relaxed);
 
   count (&reader->counts.reads, 1);
-  if (atomic_load_explicit (&reader->recording, memory_order_relaxed) &&
-      !recorder_touch (reader->recorder, offset, n))
+  if (recorded && !recorder_touch (reader->recorder, offset, n))
     atomic_store_explicit (&reader->recording, false, memory_order_relaxed);
-  if (all_local (reader->view) || outside (reader, offset, n)) {
+  /* While a boot is recorded, what was fetched ahead is counted as used. */
+  if ((!recorded && all_local (reader->view)) || outside (reader, offset, n)) {
     count (&reader->counts.hits, 1);
     return 0;                   /* below says what is wrong outside */
   }

@@ -36,7 +36,7 @@ struct fake {
 
 #define FAKES 3
 static struct fake *fakes;      /* shared; `nfakes` have every restore point */
-static unsigned nfakes;
+static unsigned nfakes, fake_first;     /* from this one on */
 static struct delayed *fake_rps[TREE_MAX];
 
 static inline __attribute__ ((unused)) void
@@ -52,6 +52,7 @@ fake_init (unsigned n)
     fakes[i].bad_entry = fakes[i].cut_after = -1;
   }
   nfakes = n;
+  fake_first = 0;
 }
 
 static inline __attribute__ ((unused)) void
@@ -100,7 +101,7 @@ esp_sources_load (struct esp_store *store, const esp_uuid *uuid,
   out->s = calloc (FAKES, sizeof *out->s);
   out->n = nfakes;
   for (unsigned i = 0; i < nfakes; i++)
-    strcpy (out->s[i].center, fakes[i].name);
+    strcpy (out->s[i].center, fakes[fake_first + i].name);
   return 0;
 }
 
