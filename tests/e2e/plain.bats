@@ -54,6 +54,8 @@ copy () { nbdcopy "$(uri v)" copy; }
     image 5000000; origin
     add "$U/i.raw" --segment 64K
     local look=$(fetched)
+    espalier rp show plain | grep "^Fetched from: *$U/i.raw\$"
+    espalier rp show plain --json | grep "\"url\": \"$U/i.raw\""
     [ "$look" -lt 10000 ]
     serve
     nbdsh -u "$(uri v)" -c "assert h.get_size() == 5000000; assert h.pread(4096, 1 << 20) == open('www/i.raw','rb').read()[1 << 20:(1 << 20) + 4096]"

@@ -249,6 +249,32 @@ json_starts (const struct view *v)
                     "venues", names);
 }
 
+/* Where a delayed restore point can be fetched: [{center, variant} or
+ * {url}].  What cannot be read is left out: store check tells why.
+ */
+static json_t *
+json_sources (const struct esp_rp *rp)
+{
+  CLEANUP_SOURCE_LIST struct esp_source_list list = { 0 };
+  json_t *array = json_array ();
+  char drop[16];
+
+  if (rp->kind != ESP_RP_DELAYED)
+    return array;
+  esp_catch_errors (drop, sizeof drop);
+  if (esp_sources_load (cli.store, &rp->uuid, &list) == -1)
+    list.n = 0;
+  esp_catch_errors (NULL, 0);
+  for (size_t i = 0; i < list.n; i++) {
+    const struct esp_source *s = &list.s[i];
+    json_array_append_new (array, s->center[0]
+                           ? json_pack ("{s:s,s:s}", "center", s->center,
+                                        "variant", s->variant.id)
+                           : json_pack ("{s:s}", "url", s->url));
+  }
+  return array;
+}
+
 static int
 show_json (const struct view *v)
 {
@@ -271,6 +297,7 @@ show_json (const struct view *v)
   json_object_set_new (o, "starts", json_starts (v));
   json_object_set_new (o, "overlays", overlays);
   json_object_set_new (o, "open_by", opened);
+  json_object_set_new (o, "sources", json_sources (&v->rp));
   json_object_set_new (o, "boot_profile",
                        v->profile.boots == 0 ? json_null () :
                        json_pack ("{s:I,s:I}", "boots",
@@ -300,6 +327,24 @@ print_inherited (void *arg, const struct esp_rp *from,
 }
 
 static void
+show_sources (const struct esp_rp *rp)
+{
+  json_t *array = json_sources (rp), *o;
+  const char *label = "Fetched from:", *center, *variant, *url;
+  size_t i;
+
+  json_array_foreach (array, i, o) {
+    if (json_unpack (o, "{s:s}", "url", &url) == 0)
+      field_text (label, url);
+    else if (json_unpack (o, "{s:s,s:s}", "center", &center, "variant",
+                          &variant) == 0)
+      field (label, "center %s, %s", center, variant);
+    label = "";
+  }
+  json_decref (array);
+}
+
+static void
 show_identity (const struct view *v)
 {
   const struct esp_rp *rp = &v->rp;
@@ -321,6 +366,7 @@ show_identity (const struct view *v)
     uint64_t local = rp_local (rp, &percent);
     field ("Of it local:", "%s, %u%%", esp_size_format (local, size),
            percent);
+    show_sources (rp);
   }
   if (rp->zero_blocks)
     field_size ("Own zeroes:", rp->zero_blocks << ESP_BLOCK_SHIFT);
