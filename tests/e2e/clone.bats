@@ -49,8 +49,9 @@ PY
     strace -f -c -e trace=fsync,fdatasync,syncfs -o few espalier -q venue clone cafe --count 2 --name 'a%d' || skip "strace does not work here"
     strace -f -c -e trace=fsync,fdatasync,syncfs -o many espalier -q venue clone cafe --count 300 --name 'b%d'
     local a b
-    a=$(awk '/total/ { print $3 ~ /total/ ? $2 : $(NF-1) }' few)
-    b=$(awk '/total/ { print $3 ~ /total/ ? $2 : $(NF-1) }' many)
+    # "100.00  0.000123  12  8  total"
+    a=$(awk '$NF == "total" { print $4 }' few)
+    b=$(awk '$NF == "total" { print $4 }' many)
     [ -n "$a" ] && [ "$a" = "$b" ]
 }
 
