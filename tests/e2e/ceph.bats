@@ -121,3 +121,19 @@ s3_stores ()
     ESPALIER_STORE=$D/a fails 1 "403|refused|SignatureDoesNotMatch" espalier push cafe s
     not grep -q WRONGSECRET err
 }
+
+@test "a plain image in S3 is a delayed root store" {
+    need curl
+    s3_stores
+    local url=s3://bucket/$BATS_TEST_NUMBER
+    random_file i.raw 3000000 5
+    curl -sf --aws-sigv4 aws:amz:us-east-1:s3 -u TESTKEY:TESTSECRET \
+         -H "x-amz-content-sha256: $(sha256sum i.raw | cut -d' ' -f1)" \
+         -T i.raw "$ENDPOINT/bucket/$BATS_TEST_NUMBER/i.raw"
+    export AWS_ACCESS_KEY_ID=TESTKEY AWS_SECRET_ACCESS_KEY=TESTSECRET
+    at a -q root add plain "$url/i.raw?endpoint=$ENDPOINT" --delayed
+    at a -q rp export plain out.raw --format raw
+    cmp out.raw i.raw
+    not at a root add none "$url/none.raw?endpoint=$ENDPOINT" --delayed
+    not grep -rq TESTSECRET a
+}
