@@ -566,8 +566,9 @@ give_up (struct request *r, struct attempt *a)
   while (!r->slots[i].flight)
     i++;
   a->tried = 0;
-  if (wrong && a->bad != r->first + i + 1)
-    a->bad = r->first + i + 1;  /* they may have been hurt on the way */
+  /* They may have been hurt on the way. */
+  if ((wrong || a->err == EPROTO) && a->bad != r->first + i + 1)
+    a->bad = r->first + i + 1;
   else
     fail (r, wrong, a->err, a->why);
 }
