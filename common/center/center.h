@@ -93,6 +93,8 @@ extern int esp_center_index (struct esp_center *center,
 struct esp_center_refs {
   struct esp_reference *venues; size_t nvenues;
   struct esp_rp *rps; size_t nrps;      /* of their manifests */
+  size_t bad;                   /* left out, with a warning: damaged, or not
+                                 * signed by somebody who is trusted */
 };
 extern void esp_center_refs_clear (struct esp_center_refs *refs);
 extern int esp_center_refs (struct esp_center *center,

@@ -268,8 +268,12 @@ check_contents (struct checking *c)
               bad, bad == 1 ? "" : "s", why);
     tell (c, "signatures", false, text);
   }
-  else if (why[0])
-    tell (c, "signatures", false, why + (strncmp (why, "warning: ", 9) ? 0 : 9));
+  else if (refs.bad) {
+    snprintf (text, sizeof text, "%zu object%s cannot be believed: see the "
+              "warning%s", refs.bad, refs.bad == 1 ? "" : "s",
+              refs.bad == 1 ? "" : "s");
+    tell (c, "signatures", false, text);
+  }
   else if (refs.nrps)
     tell (c, "signatures", true, c->center->trust ? "by keys that are trusted here"
           : "are not looked at (--unsigned)");

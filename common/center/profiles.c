@@ -15,8 +15,6 @@
 #include "util/host.h"
 
 #define TRIES 20
-/* Units of at most 16 bytes, and a head. */
-#define PROFILE_BYTES_MAX (ESP_PROFILE_UNITS_MAX * 16u + 4096u)
 
 /* The center's profile; ENOENT (not reported) where it has none.  A damaged
  * one is said, and is EBADMSG.
@@ -32,7 +30,7 @@ center_profile_get (struct esp_center *center, const esp_uuid *uuid,
 
   memset (out, 0, sizeof *out);
   esp_center_rp_object (uuid, "boot-profile", object);
-  buf = esp_remote_get_all (center->remote, object, PROFILE_BYTES_MAX, &len,
+  buf = esp_remote_get_all (center->remote, object, ESP_PROFILE_BYTES_MAX, &len,
                             version);
   if (!buf)
     return -1;

@@ -16,6 +16,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -335,14 +336,17 @@ struct loading {
   const struct names *rps, *venues;
   struct esp_center_refs *out;  /* with a place for each; one that could not
                                  * be read stays empty */
+  atomic_size_t bad;
 };
 
 /* One object that cannot be believed does not hide the others. */
 static int
-tell (int r, const char *why)
+tell (struct loading *l, int r, const char *why)
 {
-  if (r == -1 && errno != ENOENT)
+  if (r == -1 && errno != ENOENT) {
     esp_warning ("%s", why);
+    atomic_fetch_add (&l->bad, 1);
+  }
   return 0;
 }
 
@@ -370,7 +374,7 @@ load_rp (void *arg, size_t i)
     l->out->rps[i] = m.rp;
     memset (&m.rp, 0, sizeof m.rp);
   }
-  return tell (r, why);
+  return tell (l, r, why);
 }
 
 static int
@@ -388,7 +392,7 @@ load_venue (void *arg, size_t i)
     esp_reference_clear (&l->out->venues[i]);
     errno = saved;
   }
-  return tell (r, why);
+  return tell (l, r, why);
 }
 
 /* Close the gaps of what could not be read. */
@@ -434,7 +438,9 @@ load_all (struct loading *l)
       center_parallel (out->nvenues, threads, load_venue, l) == -1)
     return -1;
   squeeze (out);
-  qsort (out->rps, out->nrps, sizeof *out->rps, compare_rps);
+  out->bad = atomic_load (&l->bad);
+  if (out->nrps > 0)
+    qsort (out->rps, out->nrps, sizeof *out->rps, compare_rps);
   return 0;
 }
 
@@ -443,7 +449,7 @@ esp_center_refs (struct esp_center *center, struct esp_center_refs *out)
 {
   CLEANUP_JSON json_t *doc = refs_load (center, NULL);
   CLEANUP_NAMES struct names rps = { 0 }, venues = { 0 };
-  struct loading l = { center, NULL, &rps, &venues, out };
+  struct loading l = { center, NULL, &rps, &venues, out, 0 };
 
   memset (out, 0, sizeof *out);
   if (!doc && errno != ENOENT)

@@ -205,3 +205,46 @@ load ../lib/center
     [ "$(at b venue show office --json | jq -r .description)" = new ]
     [ "$(at b venue show cafe --json | jq -r .description)" = mine ]
 }
+
+@test "what a killed pull --now had loaded is not fetched again" {
+    local pid size
+    two_stores 4
+    random_file big.img $((64 << 20)) 7
+    at a -q root add big big.img; at a -q push big c
+    serve_center --rate 20M
+    at b -q center remove c; at b -q center add c "$WEB"
+    ESPALIER_STORE=$D/b espalier pull c big --now >/dev/null 2>&1 3>&- &
+    pid=$!; PIDS+=("$pid")
+    some () { [ "$(awk '/pack/ { n += $6 } END { print n + 0 }' web.log)" -gt 20000000 ]; }
+    wait_for "some data" some
+    kill -9 "$pid"; wait "$pid" || true
+    at b -q pull c big --now
+    at b -q rp export big out.raw --format raw
+    cmp out.raw big.img
+    # twice at most what was in flight: 16 requests
+    size=$(stat -c %s "$(rp_dir big)/256K-zstd.pack")
+    awk -v size="$size" '/pack/ { n += $6 } END { exit !(n < size + 20000000) }' web.log
+}
+
+@test "center check says whose signatures are not trusted" {
+    two_stores 4
+    at a -q push cafe c
+    at b center check c --json | jq -e '.failed == 0'
+    at b -q key untrust a
+    ESPALIER_STORE=$D/b fails 1 "key trust" espalier center check c
+    grep -q "^BAD  signatures" out
+}
+
+@test "center check says what a web server cannot do" {
+    two_stores 4
+    at a -q push cafe c
+    serve_center
+    at b -q center add web "$WEB" --retries 0
+    at b center check web --json | jq -e '.failed == 0 and ([.answers[] | select(.what == "ranges" and .ok)] | length == 1)'
+    web_faults '[{"path": "refs", "action": "200"}]'
+    not at b center check web >out
+    grep -q "^BAD  ranges" out
+    web_faults '[{"method": "*", "action": "500"}]'
+    not at b center check web >out
+    grep -q "^BAD  reachable .*500" out
+}
