@@ -4,6 +4,8 @@
 #ifndef ESPALIER_CENTER_PUSH_INTERNAL_H
 #define ESPALIER_CENTER_PUSH_INTERNAL_H
 
+#include <pthread.h>
+
 #include "center/center-internal.h"
 #include "center/journal.h"
 #include "center/packing.h"
@@ -26,6 +28,7 @@ struct push {
   int level;
   struct esp_signer *signer;    /* NULL: --no-sign */
   char *pushed_by;
+  pthread_mutex_t lock;         /* protects done, and what follows */
   uint64_t total, moved, told;  /* bytes of raw: all, packed, last shown */
 };
 
@@ -42,6 +45,8 @@ struct push_rp {
   struct esp_segment_key *key;
   struct esp_segment *segments;
   size_t n;
+  unsigned threads;             /* that pack it */
+  int taken;                    /* PUSH_TAKEN, or 0 */
   int journal;                  /* of a pack in parts, locked; or -1 */
   char pack[ESP_OBJECT_MAX];    /* names of objects */
   char index[ESP_OBJECT_MAX];
@@ -78,8 +83,16 @@ extern int push_settle (struct push_rp *p);
 extern int push_parts (struct push_rp *p);
 
 /* --- push-rp.c ------------------------------------------------------------ */
-/* Push RP alone; its parent is there. */
-extern int push_one (struct push *push, const struct esp_rp *rp);
+/* Send what RP's manifest will name: map, pack, index.  Several restore points
+ * may do this at once.  P is cleared by push_rp_clear, also after an error.
+ */
+extern int push_send (struct push *push, const struct esp_rp *rp,
+                      unsigned threads, struct push_rp *p);
+/* And its manifest; its parent's is there. */
+extern int push_commit (struct push_rp *p);
+extern void push_rp_clear (struct push_rp *p);
+/* Count what was sent. */
+extern void push_count (struct push *push, uint64_t stored, uint64_t resumed);
 
 /* --- profiles.c ------------------------------------------------------------ */
 /* The store's boot profile of UUID goes to the center, merged with the one

@@ -27,9 +27,20 @@
                                  * its pack and its manifest */
 #define SAMPLES 16
 
+void
+push_count (struct push *push, uint64_t stored, uint64_t resumed)
+{
+  ESP_LOCK_SCOPE (&push->lock);
+
+  push->done->bytes_stored += stored;
+  push->done->resumed += resumed;
+}
+
 int
 push_tell (struct push *push, uint64_t raw)
 {
+  ESP_LOCK_SCOPE (&push->lock);
+
   push->moved += raw;
   if (!push->options->progress ||
       (push->moved - push->told < push->total / 256 &&
@@ -226,7 +237,7 @@ put_whole (struct push_rp *p, const void *buf, size_t len)
     if (esp_remote_delete (remote, p->pack) == -1)
       return -1;
   }
-  p->push->done->bytes_stored += len;
+  push_count (p->push, len, 0);
   return 0;
 }
 
@@ -238,8 +249,7 @@ push_whole (struct push_rp *p, uint64_t room)
   struct packing packing = {
     .layer = p->layer, .map = p->map, .shift = p->variant.shift,
     .codec = p->variant.codec, .level = p->push->level, .key = p->key,
-    .threads = p->push->options->threads ? p->push->options->threads
-      : center_cores (),
+    .threads = p->threads,
     .segments = p->segments, .n = p->n,
   };
 

@@ -221,7 +221,7 @@ count_resumed (struct parts *t)
   uint64_t raw = 0;
 
   for (size_t i = 0; i < t->j.nparts; i++) {
-    t->p->push->done->resumed += t->j.parts[i].part.size;
+    push_count (t->p->push, 0, t->j.parts[i].part.size);
     raw += raw_of (t->p, t->j.parts[i].first, t->j.parts[i].n);
   }
   return push_tell (t->p->push, raw);
@@ -271,7 +271,7 @@ put_buffer (struct parts *t)
   if (!t->buffer)
     return;
   t->buffer->part.part.size = t->buffer->len;
-  t->p->push->done->bytes_stored += t->buffer->len;
+  push_count (t->p->push, t->buffer->len, 0);
   uploads_put (t->uploads, t->buffer);
   t->buffer = NULL;
 }
@@ -318,8 +318,7 @@ fill_gap (struct parts *t, size_t first, size_t end, unsigned number,
   struct packing packing = {
     .layer = p->layer, .map = p->map, .shift = p->variant.shift,
     .codec = p->variant.codec, .level = p->push->level, .key = p->key,
-    .threads = p->push->options->threads ? p->push->options->threads
-      : center_cores (),
+    .threads = p->threads,
     .segments = p->segments, .n = p->n,
   };
 

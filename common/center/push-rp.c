@@ -22,7 +22,7 @@
 
 #define TRIES 50
 
-static void
+void
 push_rp_clear (struct push_rp *p)
 {
   int saved = errno;
@@ -38,7 +38,6 @@ push_rp_clear (struct push_rp *p)
   esp_cleanup_close (&p->journal);
   errno = saved;
 }
-#define CLEANUP_PUSH_RP __attribute__ ((cleanup (push_rp_clear)))
 
 /* --- what is to be pushed ------------------------------------------------------ */
 
@@ -257,7 +256,7 @@ put_manifest (struct push_rp *p)
 /* --- all of it ------------------------------------------------------------------- */
 
 static int
-put_parts_of (struct push_rp *p)
+send_parts (struct push_rp *p)
 {
   CLEANUP_MANIFEST struct esp_manifest m = { 0 };
   int r;
@@ -266,34 +265,42 @@ put_parts_of (struct push_rp *p)
     r = check_their_map (p, &m);
   else
     r = errno == ENOENT ? put_map (p) : -1;
-  if (r == -1)
-    return -1;
-  if ((r = push_pack (p)) == 0)
+  if (r == 0 && (r = push_pack (p)) == 0)
     r = put_index (p);
-  return r == 0 ? put_manifest (p) : r;
+  return r;
 }
 
 int
-push_one (struct push *push, const struct esp_rp *rp)
+push_send (struct push *push, const struct esp_rp *rp, unsigned threads,
+           struct push_rp *p)
 {
-  CLEANUP_PUSH_RP struct push_rp p = { .push = push, .journal = -1 };
-  struct esp_center *center = push->center;
-  int r;
-
-  if (esp_catalog_rp_get (esp_store_catalog (center->store), &rp->uuid,
-                          &p.rp) == -1) {
+  *p = (struct push_rp) { .push = push, .threads = threads, .journal = -1 };
+  if (esp_catalog_rp_get (esp_store_catalog (push->center->store), &rp->uuid,
+                          &p->rp) == -1) {
     esp_error ("restore point %s was deleted meanwhile", rp->name);
     return -1;
   }
-  if (prepare (&p) == -1 || (r = put_parts_of (&p)) == -1)
+  if (prepare (p) == -1)
     return -1;
-  if (r == PUSH_TAKEN)
+  p->taken = send_parts (p);
+  return p->taken == -1 ? -1 : 0;
+}
+
+int
+push_commit (struct push_rp *p)
+{
+  struct push *push = p->push;
+  struct esp_center *center = push->center;
+
+  if (p->taken == PUSH_TAKEN)
     push->done->already++;
+  else if (put_manifest (p) == -1)
+    return -1;
   else {
     push->done->rps++;
-    push->done->segments += p.n;
-    push->done->bytes_raw += p.rp.data_blocks << ESP_BLOCK_SHIFT;
+    push->done->segments += p->n;
+    push->done->bytes_raw += p->rp.data_blocks << ESP_BLOCK_SHIFT;
   }
-  return journal_remove (center->store, center->config.name, &p.rp.uuid,
-                         p.variant.id);
+  return journal_remove (center->store, center->config.name, &p->rp.uuid,
+                         p->variant.id);
 }

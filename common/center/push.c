@@ -21,6 +21,9 @@
 
 #define VARIANT_DEFAULT "256K,zstd"
 #define DEPTH_MAX 32767u
+#define BATCH 32                /* small restore points sent side by side */
+#define BATCH_THREADS 8
+#define BATCH_BYTES (UINT64_C (8) << 20)        /* of raw, for a small one */
 
 /* The chain, root first, and what is to be done with each. */
 struct link { struct esp_rp rp; bool there; };
@@ -179,13 +182,83 @@ update_refs (struct push *push, const struct links *l)
   return center_refs_add (push->center, rps, l->n, NULL);
 }
 
+/* Restore points whose packs are small are sent side by side, since each
+ * waits for the center most of the time; one that is large has all threads
+ * for itself.  Manifests follow one after another, parents first.
+ */
+struct batch {
+  struct push *push;
+  const struct esp_rp *rp[BATCH];
+  struct push_rp sent[BATCH];
+  size_t n;
+  unsigned threads;             /* that pack each */
+};
+
+static int
+send_one (void *arg, size_t i)
+{
+  struct batch *b = arg;
+  return push_send (b->push, b->rp[i], b->threads, &b->sent[i]);
+}
+
+static unsigned
+pack_threads (const struct push *push)
+{
+  return push->options->threads ? push->options->threads : center_cores ();
+}
+
+static int
+push_batch (struct batch *b)
+{
+  unsigned side_by_side = b->push->center->config.connections;
+  int r, saved;
+
+  if (side_by_side == 0 || side_by_side > BATCH_THREADS)
+    side_by_side = BATCH_THREADS;
+  b->threads = b->n > 1 ? 1 : pack_threads (b->push);
+  for (size_t i = 0; i < b->n; i++)
+    b->sent[i] = (struct push_rp) { .journal = -1 };
+  r = center_parallel (b->n, side_by_side, send_one, b);
+  for (size_t i = 0; i < b->n && r == 0; i++)
+    r = push_commit (&b->sent[i]);
+  saved = errno;
+  for (size_t i = 0; i < b->n; i++)
+    push_rp_clear (&b->sent[i]);
+  b->n = 0;
+  errno = saved;
+  return r;
+}
+
+static bool
+is_small (const struct esp_rp *rp)
+{
+  return rp->data_blocks << ESP_BLOCK_SHIFT <= BATCH_BYTES;
+}
+
+static int
+push_links (struct push *push, struct links *l)
+{
+  CLEANUP_FREE struct batch *b = calloc (1, sizeof *b);
+
+  if (!b)
+    return center_no_memory ();
+  b->push = push;
+  for (size_t i = 0; i < l->n; i++) {
+    const struct esp_rp *rp = &l->link[i].rp;
+    if (l->link[i].there)
+      continue;
+    if (b->n > 0 && (b->n == BATCH || !is_small (rp) ||
+                     !is_small (b->rp[b->n - 1])) && push_batch (b) == -1)
+      return -1;
+    b->rp[b->n++] = rp;
+  }
+  return b->n > 0 ? push_batch (b) : 0;
+}
+
 static int
 push_chain (struct push *push, struct links *l)
 {
-  for (size_t i = 0; i < l->n; i++)
-    if (!l->link[i].there && push_one (push, &l->link[i].rp) == -1)
-      return -1;
-  if (update_refs (push, l) == -1)
+  if (push_links (push, l) == -1 || update_refs (push, l) == -1)
     return -1;
   return center_profile_push (push->center, &l->link[l->n - 1].rp.uuid,
                               l->link[l->n - 1].rp.size);
@@ -238,14 +311,17 @@ esp_push_rp (struct esp_center *center, const esp_uuid *uuid,
              struct esp_transfer *done)
 {
   struct push push = { .center = center, .options = options, .done = done };
-  int r = begin (&push), saved;
+  int r, saved;
 
+  pthread_mutex_init (&push.lock, NULL);
+  r = begin (&push);
   if (r == 0)
     r = run (&push, uuid);
   saved = errno;
   if (push.signer)
     esp_signer_free (push.signer);
   free (push.pushed_by);
+  pthread_mutex_destroy (&push.lock);
   errno = saved;
   return r;
 }

@@ -328,6 +328,16 @@ check_pull (const struct args *args)
   return 0;
 }
 
+/* Names and maps take moments: no bar, but an interrupt ends it cleanly. */
+static int
+pull_progress (void *arg, uint64_t done, uint64_t total)
+{
+  (void) arg;
+  (void) done;
+  (void) total;
+  return esp_progress_interrupted () ? -1 : 0;
+}
+
 static int
 pull_run (const struct args *args)
 {
@@ -335,7 +345,7 @@ pull_run (const struct args *args)
   struct esp_transfer done = { 0 };
   struct esp_pull_options options = {
     .variant = opt_value (args, "variant"), .as = opt_value (args, "as"),
-    .force = opt_has (args, "force"),
+    .force = opt_has (args, "force"), .progress = pull_progress,
   };
   const char *what = args->n == 2 ? args->arg[1] : "all venues";
   struct tips tips = { 0 };
@@ -349,6 +359,7 @@ pull_run (const struct args *args)
     return CLI_FAILED;
   {
     CLEANUP_PROGRESS struct esp_progress *bar = work_begin ("pulling");
+    options.arg = bar;
     r = pull_object (center, args, &options, &done, &tips);
   }
   if (r == 0 && opt_has (args, "now"))
