@@ -17,6 +17,8 @@ import random
 import signal
 import statistics
 import subprocess
+import sys
+import threading
 import time
 
 import __main__ as base
@@ -24,6 +26,7 @@ import __main__ as base
 HERE = os.path.dirname(os.path.abspath(__file__))
 KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
 LINK = 25_000_000                       # bytes a second on (c)
+ORIGINS = {"a": "unhindered", "b": "20 ms", "c": "5 ms, 200 Mbit/s"}
 TRACE = os.path.join(HERE, "traces", "debian")
 SMALL = os.path.join(HERE, "traces", "small-linux")     # where a peer would take minutes
 
@@ -206,9 +209,9 @@ class Delayed:
     def curl_time(self, url):
         return float(base.run("curl", "-sSf", "-o", "/dev/null", "-w", "%{time_total}", url))
 
-    def copy_cold(self, url):
-        store, server = self.serve_cold(url, "delayload-background=off")
-        seconds = self.copy(server.uri % 0)
+    def copy_cold(self, url, *extra):
+        store, server = self.serve_cold(url, "delayload-background=off", *extra)
+        seconds, _ = self.copy(server.uri % 0)
         server.stop()
         self.drop(store)
         return seconds
@@ -217,7 +220,7 @@ class Delayed:
     def copy(uri):
         t = time.perf_counter()
         base.run("nbdcopy", uri, "null:")
-        return time.perf_counter() - t
+        return time.perf_counter() - t, None
 
     def peer_stack(self, name, url, *more):
         """What nbdkit has for the same: the plain image behind HTTP, kept."""
@@ -238,7 +241,7 @@ class Delayed:
 
         def peer():
             server = self.peer_stack("peer-seq", origin.url + "plain.raw", "--filter=readahead", "--filter=cache")
-            seconds = self.copy(server.uri)
+            seconds, _ = self.copy(server.uri)
             server.stop()
             return 256 / seconds
         self.b.pair("cold sequential read on (b), 256 MiB: speed", lambda: 256 / self.copy_cold(origin.url), peer,
@@ -353,6 +356,7 @@ class Delayed:
         origin = Origin(self.b, "c", directory)
         store, server = self.serve_cold(origin.url, "delayload-profile=off", "delayload-readahead=0",
                                         "delayload-background=" + background)
+        r, latencies = random.Random(3), []
         code = ("import nbd,sys,time,random\n"
                 "h=nbd.NBD(); h.connect_uri(sys.argv[1]); r=random.Random(3); t=[]\n"
                 "for i in range(300):\n"

@@ -261,8 +261,7 @@ check_contents (struct checking *c)
   bad = check_manifests (c, &refs, why, sizeof why);
   snprintf (text, sizeof text, "%zu venue%s, %zu restore point%s%s", refs.nvenues,
             refs.nvenues == 1 ? "" : "s", refs.nrps, refs.nrps == 1 ? "" : "s",
-            refs.nvenues + refs.nrps ? "" : ": nothing was pushed yet, or this "
-            "is not a center's address");
+            refs.nvenues + refs.nrps ? "" : ": nothing was pushed yet");
   tell (c, "contents", true, text);
   if (bad) {
     snprintf (text, sizeof text, "%u manifest%s cannot be believed, the first: %s",

@@ -7,10 +7,12 @@
  * stay as they are.
  *
  * What is wrong in a delayed one is absent from then on, and is fetched at
- * once where this process can, else when somebody reads it.  What is wrong
- * in a stored one is asked from the caller (another copy of the restore
- * point), checked, and written in its place; otherwise it is lost, and left
- * as it is.  A root in place is never written to.
+ * once where this process can, else when somebody reads it.  When fetches fail
+ * one after another, the rest of the restore point is not tried: it would only
+ * wait for the same time-outs.  What is wrong in a stored one is asked from the
+ * caller (another copy of the restore point), checked, and written in its
+ * place (scrub-write.c); otherwise it is lost, and left as it is.  A root in
+ * place is never written to.
  *
  * The page cache would answer for a disk that has lost its bits: it is asked
  * to forget a segment before it is read.  What a server has mapped stays, and
@@ -27,8 +29,11 @@
 
 #include "store/have-internal.h"
 #include "store/scrub.h"
+#include "store/scrub-internal.h"
 #include "util/file.h"
 #include "util/host.h"
+
+#define FETCHES_FAIL 3          /* then the rest waits for who reads it */
 
 /* One restore point under scrub. */
 struct work {
@@ -37,6 +42,7 @@ struct work {
   const struct esp_rp *rp;
   struct esp_map *map;
   int fd;                       /* its data */
+  unsigned failed;              /* fetches of it, one after another */
   uint64_t done, total;         /* bytes, of all */
 };
 
@@ -79,6 +85,23 @@ count_wrong (struct work *w, uint64_t offset, uint64_t len,
 
 /* --- delayed ones ----------------------------------------------------------- */
 
+/* Fetch [OFFSET, OFFSET+LEN); -1, reported. */
+static int
+try_fetch (struct work *w, struct esp_have *h, uint64_t offset, uint64_t len)
+{
+  if (w->failed >= FETCHES_FAIL) {
+    errno = EIO;
+    esp_error ("not tried, as %d others could not be fetched", FETCHES_FAIL);
+    return -1;
+  }
+  if (have_fetch (h, offset, len) == 0) {
+    w->failed = 0;
+    return 0;
+  }
+  w->failed++;
+  return -1;
+}
+
 /* ENTRY was wrong.  Is there somebody who fetches it? */
 static void
 fetch_again (struct work *w, struct esp_have *h, size_t entry)
@@ -87,8 +110,8 @@ fetch_again (struct work *w, struct esp_have *h, size_t entry)
   uint64_t len = have_entry_end (h, entry) - offset;
   char why[512] = "";
   struct esp_catch outer = esp_catch_begin (why, sizeof why);
-  bool can = have_can_fetch ();
-  int r = can ? have_fetch (h, offset, len) : -1;
+  bool can = have_can_fetch () && !w->s->no_fetch;
+  int r = can ? try_fetch (w, h, offset, len) : -1;
 
   esp_catch_end (outer);
   count_wrong (w, offset, len, r == 0 ? ESP_SCRUB_MENDED : ESP_SCRUB_DROPPED,
@@ -140,92 +163,100 @@ read_run (struct work *w, uint8_t *raw, size_t len, uint64_t offset)
 }
 
 static int
-write_run (struct work *w, uint8_t *raw, size_t len, uint64_t offset)
+read_segment (struct work *w, unsigned shift, uint32_t number, uint8_t *raw)
 {
-  return esp_pwrite_all (w->fd, raw, len, offset);
-}
+  struct segment_run run = segment_runs (w->map, shift, number);
 
-static int
-each_run (struct work *w, unsigned shift, uint32_t number, uint8_t *raw,
-          int (*fn) (struct work *, uint8_t *, size_t, uint64_t))
-{
-  uint64_t b = (uint64_t) number << (shift - ESP_BLOCK_SHIFT), n;
-  uint64_t end = b + (UINT64_C (1) << (shift - ESP_BLOCK_SHIFT));
-  uint64_t all = esp_blocks (w->map->size);
-
-  for (end = end < all ? end : all; b < end; b += n)
-    if (esp_map_run (w->map, b, end - b, &n) == ESP_DATA) {
-      if (fn (w, raw, n << ESP_BLOCK_SHIFT, b << ESP_BLOCK_SHIFT) == -1)
-        return -1;
-      raw += n << ESP_BLOCK_SHIFT;
-    }
+  while (segment_next (&run)) {
+    if (read_run (w, raw, run.len, run.offset) == -1)
+      return -1;
+    raw += run.len;
+  }
   return 0;
 }
 
-/* Put RAW in its place, through a descriptor that may write. */
-static int
-write_segment (struct work *w, unsigned shift, uint32_t number, uint8_t *raw)
-{
-  CLEANUP_CLOSE int dir = esp_store_rp_dir (w->store, &w->rp->uuid);
-  struct work copy = *w;
-  int r;
-
-  if (dir == -1 || fchmodat (dir, ESP_RP_DATA, 0644, 0) == -1)
-    return -1;
-  copy.fd = openat (dir, ESP_RP_DATA, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
-  r = copy.fd == -1 ? -1 : each_run (&copy, shift, number, raw, write_run);
-  if (r == 0)
-    r = fdatasync (copy.fd);
-  if (copy.fd >= 0)
-    close (copy.fd);
-  (void) fchmodat (dir, ESP_RP_DATA, 0444, 0);
-  return r;
-}
-
-/* The caller's copy of the segment, written and right: 0. */
-static int
-mend_segment (struct work *w, unsigned shift, uint32_t number,
-              const esp_digest *digest, uint8_t *raw, size_t len)
+/* Does RAW, or what can be read, have DIGEST? */
+static bool
+is_right (const uint8_t *raw, size_t len, const esp_digest *digest)
 {
   esp_digest is;
 
-  if (!w->s->mend || w->rp->kind == ESP_RP_IN_PLACE ||
-      esp_store_readonly (w->store) ||
-      w->s->mend (w->s->arg, w->store, w->rp, shift, number, digest, raw,
-                  len) == -1)
-    return -1;
   esp_digest_of (raw, len, &is);
-  return esp_digest_eq (&is, digest) ? write_segment (w, shift, number, raw)
-    : -1;
+  return esp_digest_eq (&is, digest);
+}
+
+/* Put the caller's copy of segment S, if he has one, in its place. */
+static int
+mend_segment (struct work *w, unsigned shift, const struct esp_segment *s,
+              uint8_t *raw, size_t len)
+{
+  if (w->rp->kind == ESP_RP_IN_PLACE) {
+    errno = EROFS;
+    esp_error ("it is a root in place, which is never written to");
+    return -1;
+  }
+  if (esp_rp_writable (w->store) == -1 ||
+      w->s->mend (w->s->arg, w->store, w->rp, shift, s->number, &s->digest,
+                  raw, len) == -1)
+    return -1;
+  if (!is_right (raw, len, &s->digest)) {
+    errno = EBADMSG;
+    esp_error ("the copy is not right either");
+    return -1;
+  }
+  if (scrub_write (w->store, w->rp, w->map, shift, s->number, raw) == -1)
+    return -1;
+  forget (w->fd, (uint64_t) s->number << shift, UINT64_C (1) << shift);
+  if (read_segment (w, shift, s->number, raw) == 0 &&
+      is_right (raw, len, &s->digest))
+    return 0;
+  errno = EIO;
+  esp_error ("what was written does not come back: is the disk failing?");
+  return -1;
+}
+
+/* Segment S is wrong, because of CAUSE (may be ""). */
+static void
+mend_or_lose (struct work *w, unsigned shift, const struct esp_segment *s,
+              uint8_t *raw, size_t len, const char *cause)
+{
+  char why[512] = "", text[700];
+  struct esp_catch outer = esp_catch_begin (why, sizeof why);
+  bool ask = w->s->mend && !w->s->no_fetch;
+  int r = ask ? mend_segment (w, shift, s, raw, len) : -1;
+
+  esp_catch_end (outer);
+  snprintf (text, sizeof text, "%s%s%s", cause, *cause && *why ? "; " : "",
+            why);
+  count_wrong (w, (uint64_t) s->number << shift, scrub_extent (w->rp, shift,
+                                                               s->number),
+               r == 0 ? ESP_SCRUB_MENDED : ESP_SCRUB_LOST,
+               text[0] ? text : NULL);
 }
 
 static int
 scrub_segment (struct work *w, const struct esp_index *table, bool first,
                struct esp_segment *s, uint8_t *raw)
 {
-  uint64_t offset = (uint64_t) s->number << table->shift;
   size_t len = (size_t) esp_segment_blocks (w->map, table->shift, s->number)
     << ESP_BLOCK_SHIFT;
   char why[128] = "";
-  esp_digest is;
 
-  forget (w->fd, offset, UINT64_C (1) << table->shift);
+  forget (w->fd, (uint64_t) s->number << table->shift,
+          UINT64_C (1) << table->shift);
   w->s->segments++;
   w->s->bytes += len;
-  if (each_run (w, table->shift, s->number, raw, read_run) == -1)
+  if (read_segment (w, table->shift, s->number, raw) == -1)
     snprintf (why, sizeof why, "read: %s", strerror (errno));
-  else
-    esp_digest_of (raw, len, first ? &s->digest : &is);
+  else if (first)
+    esp_digest_of (raw, len, &s->digest);
   if (why[0] && first) {
     errno = EIO;
     esp_error ("%s", why);
     return -1;
   }
-  if (!first && (why[0] || !esp_digest_eq (&is, &s->digest)))
-    count_wrong (w, offset, len,
-                 mend_segment (w, table->shift, s->number, &s->digest, raw,
-                               len) == 0 ? ESP_SCRUB_MENDED : ESP_SCRUB_LOST,
-                 why[0] ? why : NULL);
+  if (!first && (why[0] || !is_right (raw, len, &s->digest)))
+    mend_or_lose (w, table->shift, s, raw, len, why);
   return advance (w, len);
 }
 
@@ -305,6 +336,9 @@ scrub_rp (struct work *w)
   if (lock == -1)
     return -1;
   w->s->rps++;
+  /* Its center may be the same that failed before: one try tells. */
+  if (w->failed >= FETCHES_FAIL)
+    w->failed = FETCHES_FAIL - 1;
   return w->rp->kind == ESP_RP_DELAYED ? scrub_delayed (w) : scrub_stored (w);
 }
 

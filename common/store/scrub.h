@@ -12,8 +12,9 @@
 /* What became of a segment that is wrong, or of a restore point. */
 enum esp_scrub_what {
   ESP_SCRUB_MENDED,             /* fetched again, and right now */
-  ESP_SCRUB_DROPPED,            /* of a delayed one: it is fetched again when
-                                 * it is read */
+  ESP_SCRUB_DROPPED,            /* of a delayed one: not fetched, or in vain
+                                 * (then WHY says so): it is fetched again
+                                 * when it is read */
   ESP_SCRUB_LOST,               /* wrong, and nobody had it */
   ESP_SCRUB_FIRST,              /* a restore point without digests: this is
                                  * what it is compared with from now on */
@@ -24,9 +25,11 @@ struct esp_scrub {
   /* May be NULL each.  TELL: [OFFSET, OFFSET+LEN) of the disk of RP (LEN 0:
    * all of it), WHY may be NULL.  PROGRESS: bytes; -1 ends the scrub
    * (ECANCELED).  MEND: put the LEN bytes of raw of segment NUMBER (of size
-   * 1 << SHIFT), which have DIGEST, into RAW: 0; or -1 with errno when nobody
-   * has it.  They are checked before they are written.
+   * 1 << SHIFT), which have DIGEST, into RAW: 0; or -1 with errno, reported,
+   * when nobody has it.  They are checked before they are written.  NO_FETCH:
+   * only find what is wrong; neither centers are asked nor MEND.
    */
+  bool no_fetch;
   void (*tell) (void *arg, const struct esp_rp *rp, uint64_t offset,
                 uint64_t len, enum esp_scrub_what what, const char *why);
   esp_progress_fn progress;

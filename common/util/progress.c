@@ -176,11 +176,20 @@ esp_progress_update (void *progress, uint64_t done, uint64_t total)
 }
 
 void
+esp_progress_clear (struct esp_progress *p)
+{
+  if (!p->drawn)
+    return;
+  fputs ("\r\033[K", stderr);
+  fflush (stderr);
+  p->drawn = false;
+}
+
+void
 esp_progress_free (struct esp_progress *progress)
 {
   if (!progress)
     return;
-  if (progress->drawn)
-    fputs ("\r\033[K", stderr);
+  esp_progress_clear (progress);
   free (progress);
 }

@@ -23,6 +23,10 @@ struct esp_progress;
 extern struct esp_progress *esp_progress_new (const char *label, bool quiet);
 extern int esp_progress_update (void *progress, uint64_t done,
                                 uint64_t total);
+/* Take the bar away, so that a line can be printed; the next update draws it
+ * again.
+ */
+extern void esp_progress_clear (struct esp_progress *progress);
 extern void esp_progress_free (struct esp_progress *progress);
 
 /* Ask running work to stop at its next progress call (for SIGINT and

@@ -137,7 +137,7 @@ with open(sys.argv[1], "r+b") as f:
     for at in range(1 << 20, (2 << 20) + 512, 1 << 16):
         f.seek(at); f.write(bytes(16))
 PY
-    run -0 espalier store scrub base --json
+    run -3 --separate-stderr espalier store scrub base --json
     [ "$(jq .dropped <<<"$output")" = 17 ]
     [ "$(jq .segments <<<"$output")" = 33 ]
     serve

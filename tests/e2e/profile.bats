@@ -23,12 +23,11 @@ for file in range(24):
 PY
 }
 
-# A center in $D/center with the venue "v" of $D/image (made if it is not
-# there), shown 20 ms late at $ORIGIN.
+# A center in $D/center with the venue "v", shown 20 ms late at $ORIGIN.
 make_center ()
 {
     mkdir "$D/center"
-    [ -e "$D/image" ] || random_file "$D/image" $((64 << 20))
+    random_file "$D/image" $((64 << 20))
     espalier --store "$D/maker" init "$D/maker"
     espalier --store "$D/maker" center add dir "$D/center" --unsigned
     espalier --store "$D/maker" --quiet root add image "$D/image"
@@ -108,23 +107,4 @@ profiles () { find "$1" -name boot-profile | wc -l; }
     grep -q 'a boot profile is not used' two.log
     # The next one was learnt in its place.
     [ "$(stat -c %s "$(find two -name boot-profile)")" -gt 100 ]
-}
-
-@test "a guest boots cold through a center that is 20 ms away, and teaches the next server" {
-    need qemu-system-x86_64 jq
-    local boots server
-    "$ESPALIER_SRCDIR/contrib/mkdisk" image
-    make_center
-    for server in one two; do
-        cold "$server"
-        start_nbdkit "$server" -t 4 --filter="$OVERLAY" --filter="$DELAYLOAD" "$VENUE" store="$D/$server" \
-            delayload-background=off overlay-mode=keep
-        "$ESPALIER_SRCDIR/contrib/boot-guest" --client seat-1 --timeout 240 --log "$D/$server.console" \
-            "$(uri v@seat-1)" || { tail -n 40 "$D/$server.console" >&2; return 1; }
-        grep -q 'guest: checksum ok' "$server.console"
-        stop_nbdkit
-        espalier --store "$server" --quiet push v dir
-    done
-    boots=$(espalier --store two --json rp show image | jq .boot_profile.boots)
-    [ "$boots" -eq 2 ]
 }

@@ -27,7 +27,7 @@ enum {
   CLI_OK = 0,
   CLI_FAILED = 1,
   CLI_USAGE = 2,
-  CLI_DAMAGE = 3,               /* store check: damage that is not mended */
+  CLI_DAMAGE = 3,               /* store check, scrub: damage that is not mended */
 };
 
 /* --- options and arguments (options.c) -------------------------------- */
@@ -101,7 +101,8 @@ extern int usage (const struct command *cmd, const char *fmt, ...)
 /* --- commands (command.c) --------------------------------------------- */
 
 extern const struct command init_commands[], root_commands[], rp_commands[],
-  venue_commands[], overlay_commands[], store_commands[], serve_commands[], hydrate_commands[],
+  venue_commands[], overlay_commands[], store_commands[], scrub_commands[],
+  serve_commands[], hydrate_commands[],
   center_commands[],
   transfer_commands[], fetch_commands[], key_commands[], help_commands[];
 

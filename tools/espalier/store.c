@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* espalier store: check, rebuild, stats, gc. */
+/* espalier store: check, rebuild, stats, gc (scrub: scrub.c). */
 
 #include <config.h>
 
@@ -9,7 +9,6 @@
 #include "center/center.h"
 #include "espalier.h"
 #include "store/check.h"
-#include "store/scrub.h"
 #include "util/bits.h"
 
 /* --- findings --------------------------------------------------------------- */
@@ -190,108 +189,6 @@ store_stats_run (const struct args *args)
   return CLI_OK;
 }
 
-/* --- scrub ----------------------------------------------------------------------- */
-
-static const char *
-scrub_name (enum esp_scrub_what what)
-{
-  switch (what) {
-  case ESP_SCRUB_MENDED: return "mended";
-  case ESP_SCRUB_DROPPED: return "dropped";
-  case ESP_SCRUB_LOST: return "lost";
-  case ESP_SCRUB_FIRST: return "first";
-  case ESP_SCRUB_UNCHECKED: return "unchecked";
-  }
-  return "?";
-}
-
-static const char *
-scrub_words (enum esp_scrub_what what)
-{
-  switch (what) {
-  case ESP_SCRUB_MENDED: return "was wrong: fetched again";
-  case ESP_SCRUB_DROPPED: return "was wrong: is fetched again when it is read";
-  case ESP_SCRUB_LOST: return "is wrong, and there is no other copy here";
-  case ESP_SCRUB_FIRST: return "had no digests: from now on it is compared "
-    "with what it is now";
-  case ESP_SCRUB_UNCHECKED: return "cannot be checked";
-  }
-  return "?";
-}
-
-/* Print what was found, or add it to the JSON array ARG. */
-static void
-tell_scrub (void *arg, const struct esp_rp *rp, uint64_t offset, uint64_t len,
-            enum esp_scrub_what what, const char *why)
-{
-  if (cli.json) {
-    json_array_append_new (arg, json_pack ("{s:s,s:s,s:I,s:I,s:s?}",
-                                           "restore_point", rp->name, "what",
-                                           scrub_name (what), "offset",
-                                           (json_int_t) offset, "length",
-                                           (json_int_t) len, "why", why));
-    return;
-  }
-  if (what == ESP_SCRUB_FIRST && cli.quiet)
-    return;
-  printf ("%s: ", rp->name);
-  if (len)
-    printf ("%" PRIu64 " bytes at %" PRIu64 " ", len, offset);
-  printf ("%s%s%s\n", scrub_words (what), why ? ": " : "", why ? why : "");
-}
-
-static int
-scrub_done (const struct esp_scrub *s, json_t *findings)
-{
-  char size[16];
-  int r = s->lost || s->unchecked ? CLI_DAMAGE : CLI_OK;
-
-  if (cli.json) {
-    json_print (json_pack ("{s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "findings",
-                           findings,
-                           "restore_points", (json_int_t) s->rps,
-                           "first", (json_int_t) s->first,
-                           "segments", (json_int_t) s->segments,
-                           "bytes", (json_int_t) s->bytes,
-                           "mended", (json_int_t) s->mended,
-                           "dropped", (json_int_t) s->dropped,
-                           "lost", (json_int_t) s->lost,
-                           "unchecked", (json_int_t) s->unchecked));
-    return r;
-  }
-  json_decref (findings);
-  cli_done (NULL, "checked %u restore point%s, %s: mended %" PRIu64
-            ", to be fetched again %" PRIu64 ", lost %" PRIu64, s->rps,
-            s->rps == 1 ? "" : "s", esp_size_format (s->bytes, size),
-            s->mended, s->dropped, s->lost);
-  return r;
-}
-
-static int
-store_scrub_run (const struct args *args)
-{
-  CLEANUP_PROGRESS struct esp_progress *bar = NULL;
-  CLEANUP_RP struct esp_rp rp = { 0 };
-  json_t *findings;
-  struct esp_scrub scrub;
-
-  if (cli_open () != 0 ||
-      (args->n && esp_catalog_rp_find (cli_catalog (), args->arg[0],
-                                       &rp) == -1))
-    return CLI_FAILED;
-  bar = work_begin ("checking");
-  findings = json_array ();
-  scrub = (struct esp_scrub) {
-    .tell = tell_scrub, .arg = findings,
-    .progress = esp_progress_update, .progress_arg = bar,
-  };
-  if (esp_store_scrub (cli.store, args->n ? &rp.uuid : NULL, &scrub) == -1) {
-    json_decref (findings);
-    return CLI_FAILED;
-  }
-  return scrub_done (&scrub, findings);
-}
-
 /* --- gc -------------------------------------------------------------------------- */
 
 struct gc { bool dry_run; json_t *removed; uint64_t journals, bytes; };
@@ -362,12 +259,6 @@ const struct command store_commands[] = {
     "Exits with 3 where damage remains.  --repair loses nothing: what it cannot\n"
     "mend it moves to the store's directory damaged/, with a note.",
     check_options, 0, 0, 0, store_check_run },
-  { "store scrub", "[RP]",
-    "Compare all local data with their digests",
-    "Exits with 3 where something is lost.  What is wrong of a delayed restore\n"
-    "point is fetched again.  A restore point that was made here gets its\n"
-    "digests by its first scrub.",
-    NULL, 0, 1, 0, store_scrub_run },
   { "store rebuild", "", "Make a lost or damaged catalog anew from the files",
     "The old catalog.db is kept as catalog.db.old.",
     NULL, 0, 0, 0, store_rebuild_run },
