@@ -15,8 +15,8 @@
  *
  * Locks: delay->lock protects everything here that is not constant or
  * atomic, and is held for no I/O; a point's sources_lock is held while its
- * sources are opened (only who wants to fetch of it waits), and never
- * together with delay->lock.  Hits take none.
+ * sources are opened (only who wants to fetch of it waits); delay->lock is
+ * taken within it, never the other way.  Hits take none.
  */
 
 #ifndef ESPALIER_DELAY_INTERNAL_H
