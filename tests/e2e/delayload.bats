@@ -41,11 +41,12 @@ pull ()
     cat </dev/null >"$D/origin.log"
 }
 
-# start_server NAME PARAMETERS...
+# start_server NAME PARAMETERS...: with one thread a connection, as serve has
+# it: before 1.34 a client that leaves after an error can end nbdkit with more
 start_server ()
 {
     local name=$1; shift
-    start_nbdkit "$name" --filter="$DELAYLOAD" "$VENUE" store="$STORE" "$@"
+    start_nbdkit "$name" -t 1 --filter="$DELAYLOAD" "$VENUE" store="$STORE" "$@"
 }
 
 # packs: how many requests for data the log has
