@@ -4,8 +4,9 @@
  * The headers are judged when they are complete, before a byte of the body
  * goes to the sink, so that an answer that breaks the rules never reaches
  * it.  Bodies of anything but a 2xx are kept (their beginning) for the
- * message.  No total time-out: a request ends when nothing moves for
- * `timeout` seconds (libcurl's low-speed limit).
+ * message.  No total time-out: a request ends when nothing moves, or as good
+ * as nothing, for `timeout` seconds (libcurl's low-speed limit, by a mean over
+ * up to five seconds).
  *
  * Each handle is reset and filled anew for each request; what stays is its
  * connection.
@@ -27,6 +28,7 @@
 #define ERROR_TEXT_MAX 8192u            /* of an error */
 #define GENTLE_RCVBUF 32768             /* the kernel doubles it */
 #define REDIRECTS 5L
+#define SPEED_MIN 1024L                 /* bytes a second: a trickle is none */
 
 void
 esp_call_clear (struct esp_call *c)
@@ -263,7 +265,7 @@ set_common (CURL *h, const struct esp_call *c)
   curl_easy_setopt (h, CURLOPT_TCP_KEEPALIVE, 1L);
   curl_easy_setopt (h, CURLOPT_BUFFERSIZE, c->gently ? 16384L : 262144L);
   curl_easy_setopt (h, CURLOPT_CONNECTTIMEOUT, (long) r->connect_timeout);
-  curl_easy_setopt (h, CURLOPT_LOW_SPEED_LIMIT, 1L);
+  curl_easy_setopt (h, CURLOPT_LOW_SPEED_LIMIT, SPEED_MIN);
   curl_easy_setopt (h, CURLOPT_LOW_SPEED_TIME, (long) r->timeout * patience);
   if (c->gently)
     curl_easy_setopt (h, CURLOPT_SOCKOPTFUNCTION, small_buffer);

@@ -15,8 +15,8 @@
  *
  * Locks: delay->lock protects everything here that is not constant or
  * atomic, and is held for no I/O; a point's sources_lock is held while its
- * sources are opened (only who wants to fetch of it waits); delay->lock is
- * taken within it, never the other way.  Hits take none.
+ * sources are opened (only who wants to fetch of it waits), and never
+ * together with delay->lock.  Hits take none.
  */
 
 #ifndef ESPALIER_DELAY_INTERNAL_H
@@ -202,9 +202,11 @@ struct leg {
   size_t source;                /* of the request's set */
   size_t first, n;              /* entries */
   atomic_bool cancel;
-  bool running, once, trial, counted, timed_out;
+  bool running, once, trial, counted;
+  bool slow;                    /* was hedged since its body hardly moved */
   uint64_t begin, first_byte, hedge_at;
-  uint64_t bytes;
+  atomic_uint_fast64_t bytes;
+  uint64_t mark;                /* bytes at the last look at its body */
   int err;
   char why[WHY_MAX];
 };

@@ -30,6 +30,7 @@
 
 #define HEDGE_MIN_US UINT64_C (100000)
 #define HEDGES_MAX 16u
+#define SLOW_BODY (UINT64_C (64) << 10) /* bytes a second of an answer */
 #define LEFT_OUT_LIAR (600 * SECOND)
 #define LEFT_OUT_GONE (60 * SECOND)
 #define NOSPACE_PAUSE (30 * SECOND)
@@ -91,6 +92,7 @@ request_raise_locked (struct request *r, enum delay_class class)
     if (r->legs[i].running)
       count_demand_locked (&r->legs[i]);
   pthread_cond_broadcast (&r->point->delay->calm);
+  pthread_cond_signal (&r->point->delay->tick);  /* hedged from now on */
 }
 
 /* What background has to wait for, now; 0: nothing. */
@@ -244,7 +246,8 @@ leg_begin_locked (struct leg *leg, size_t source, bool trial, uint64_t tried)
   leg->counted = false;
   leg->err = 0;
   leg->why[0] = 0;
-  leg->bytes = leg->first_byte = 0;
+  leg->slow = false;
+  leg->bytes = leg->first_byte = leg->mark = 0;
   leg->begin = delay_now ();
   leg->hedge_at = hedge_time (leg);
   atomic_store (&leg->cancel, atomic_load (&delay->stop));
@@ -282,9 +285,16 @@ leg_end_locked (struct leg *leg)
   leg->running = false;
   if (leg->counted && --c->demands == 0)
     pthread_cond_broadcast (&r->point->delay->calm);
-  /* Cancelled, or not kept: says nothing of the source. */
+  /* Cancelled, or not kept: says nothing of the source, unless the other
+   * leg overtook a body that hardly moved.
+   */
   if (leg->err && (atomic_load (&leg->cancel) || r->store_err))
-    leg->err = ECANCELED;
+    leg->err = leg->slow && r->left == 0 ? ETIMEDOUT : ECANCELED;
+  if (leg->err == ETIMEDOUT && leg->slow)
+    snprintf (leg->why, sizeof leg->why,
+              "its answer hardly moves: %llu bytes in %llu ms",
+              (unsigned long long) leg->bytes,
+              (unsigned long long) (delay_now () - leg->begin) / 1000);
   center_end_locked (leg);
   if (leg->err && leg->err != ECANCELED)
     COUNT (r->point->delay, errors, 1);
@@ -338,11 +348,11 @@ hedge_locked (struct esp_delay *delay, struct leg *leg)
   int s = sources_choose_locked (delay, r->set, tried, CLASS_AHEAD, &trial,
                                  why);
 
-  if (s < 0 || trial)
+  if (s < 0 || trial || r->left == 0)
     return;
+  leg->slow = leg->first_byte != 0;
   second->request = r;
-  second->first = leg->first;
-  second->n = leg->n;
+  span_locked (r, &r->set->s[s], &second->first, &second->n);
   leg_begin_locked (second, (size_t) s, false, tried);
   if (pthread_create (&thread, NULL, hedge_run, second) != 0) {
     leg_end_locked (second);
@@ -353,22 +363,49 @@ hedge_locked (struct esp_delay *delay, struct leg *leg)
   COUNT (delay, hedged, 1);
 }
 
+/* The body of LEG came slower than this, in a second: a hung center, or one
+ * that trickles.  A line that was always slow is no reason.
+ */
+static uint64_t
+slow_limit (const struct leg *leg)
+{
+  uint64_t usual = leg->request->set->s[leg->source].center->speed / 8;
+
+  return usual > 0 && usual < SLOW_BODY ? usual : SLOW_BODY;
+}
+
+/* When LEG is late: for its first byte, then for each second of its body. */
+static uint64_t
+late_at_locked (struct leg *leg, uint64_t now)
+{
+  if (!leg->first_byte)
+    return leg->hedge_at;
+  if (leg->hedge_at < leg->first_byte + SECOND)
+    leg->hedge_at = leg->first_byte + SECOND;
+  if (leg->hedge_at <= now && leg->bytes - leg->mark >= slow_limit (leg)) {
+    leg->mark = leg->bytes;
+    leg->hedge_at = now + SECOND;
+  }
+  return leg->hedge_at;
+}
+
 uint64_t
 request_hedge_locked (struct esp_delay *delay, uint64_t now)
 {
-  uint64_t next = UINT64_MAX;
+  uint64_t next = UINT64_MAX, late;
   struct leg *leg, *after;
 
   for (leg = LIST_FIRST (&delay->legs); leg; leg = after) {
     struct request *r = leg->request;
     after = LIST_NEXT (leg, list);
     if (leg != &r->legs[0] || r->legs[1].running || r->legs[1].begin ||
-        leg->first_byte || r->class != CLASS_DEMAND || r->set->n < 2)
+        r->class != CLASS_DEMAND || r->set->n < 2)
       continue;
-    if (leg->hedge_at <= now && delay->hedges < HEDGES_MAX)
+    late = late_at_locked (leg, now);
+    if (late <= now && delay->hedges < HEDGES_MAX)
       hedge_locked (delay, leg);
-    else if (leg->hedge_at < next)
-      next = leg->hedge_at > now ? leg->hedge_at : now + HEDGE_MIN_US;
+    else if (late < next)
+      next = late > now ? late : now + HEDGE_MIN_US;
   }
   return next;
 }

@@ -75,8 +75,13 @@ measure_locked (struct center *c, const struct leg *leg)
 {
   uint64_t now = delay_now ();
 
-  if (leg->first_byte < leg->begin)
+  /* Overtaken before its first byte: it takes so long at least. */
+  if (!leg->first_byte) {
+    if (leg->err == ECANCELED && leg->request->legs[1].begin &&
+        now - leg->begin > c->ttfb)
+      c->ttfb = mean (c->ttfb, now - leg->begin);
     return;
+  }
   c->ttfb = mean (c->ttfb, leg->first_byte - leg->begin);
   if (leg->bytes >= 65536 && now > leg->first_byte)
     c->speed = mean (c->speed, leg->bytes * SECOND / (now - leg->first_byte));
@@ -120,8 +125,7 @@ center_end_locked (struct leg *leg)
   struct center *c = leg->request->set->s[leg->source].center;
 
   c->inflight--;
-  if (leg->first_byte)
-    measure_locked (c, leg);
+  measure_locked (c, leg);
   if (is_center_error (leg->err))
     fail_locked (c, leg);
   else if (leg->err != ECANCELED || leg->first_byte) {
