@@ -218,6 +218,15 @@ extern int esp_unpack_segment (struct esp_packer *packer, uint32_t number,
                                const void *stored, size_t nstored, void *raw,
                                size_t len, const esp_digest *digest,
                                bool quiet, const char *where);
+/* The same, and returns where the bytes are: in RAW, or in STORED where they
+ * lie there as they are, so that they are not copied.  NULL for an error.
+ */
+extern const void *esp_unpack_segment_at (struct esp_packer *packer,
+                                          uint32_t number, const void *stored,
+                                          size_t nstored, void *raw,
+                                          size_t len,
+                                          const esp_digest *digest,
+                                          bool quiet, const char *where);
 
 /* --- boot profiles ---------------------------------------------------- */
 /* The order in which boots of a tip first touch the disk, in units of

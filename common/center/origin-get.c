@@ -134,8 +134,8 @@ tell_change (struct request *r, const esp_digest *want,
   return -1;
 }
 
-/* The entry's bytes at a center become its raw ones. */
-static int
+/* The entry's bytes at a center become its raw ones; NULL for an error. */
+static const void *
 unpack (struct request *r, const void *bytes, size_t n, size_t len)
 {
   struct esp_origin *o = r->o;
@@ -147,23 +147,26 @@ unpack (struct request *r, const void *bytes, size_t n, size_t len)
     errno = EINVAL;
     esp_error ("center %s: segment %" PRIu32 " has no digest here", o->name,
                number);
-    return -1;
+    return NULL;
   }
   struct esp_catch outer = esp_catch_begin (cause, sizeof cause);
-  int e = esp_unpack_segment (r->packer->packer, number, bytes, n, r->buf->raw,
-                              len, &want, false, object_of (o)) == -1
-    ? errno : 0;
+  const void *raw = esp_unpack_segment_at (r->packer->packer, number, bytes, n,
+                                           r->buf->raw, len, &want, false,
+                                           object_of (o));
+  int e = errno;
   esp_catch_end (outer);
+  if (raw)
+    return raw;
   /* The key was checked when the origin was opened: a seal that does not
    * fit is damage.
    */
   if (e == EBADMSG || e == EKEYREJECTED)
-    return tell_lie (r, &want, cause);
-  if (e == 0)
-    return 0;
-  errno = e;
-  esp_error ("%s", cause);
-  return -1;
+    tell_lie (r, &want, cause);
+  else {
+    errno = e;
+    esp_error ("%s", cause);
+  }
+  return NULL;
 }
 
 /* A plain image's bytes are the raw ones, but for the end of the disk, where
@@ -194,7 +197,7 @@ complete (struct request *r, const void *bytes, size_t n)
 {
   struct esp_origin *o = r->o;
   size_t len = esp_have_raw_size (o->have, r->entry);
-  const void *raw = r->buf->raw;
+  const void *raw;
 
   if (len == 0 || len > (size_t) 1 << o->shift ||
       (o->plain && len != ((n + ESP_BLOCK_SIZE - 1) & ~(ESP_BLOCK_SIZE - 1)))) {
@@ -204,10 +207,7 @@ complete (struct request *r, const void *bytes, size_t n)
                esp_have_number (o->have, r->entry), len);
     return -1;
   }
-  if (o->plain)
-    raw = plain_raw (r, bytes, n, len);
-  else if (unpack (r, bytes, n, len) == -1)
-    return -1;
+  raw = o->plain ? plain_raw (r, bytes, n, len) : unpack (r, bytes, n, len);
   if (!raw || r->get->segment (r->get->arg, r->entry, raw, len) != 0)
     return -1;
   r->entry++;

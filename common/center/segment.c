@@ -139,9 +139,10 @@ decompress (struct esp_packer *p, const uint8_t *in, size_t n, void *raw,
     : "it cannot be decompressed";
 }
 
+/* The bytes are in RAW, or, where they are stored as they are, in IN: *AT. */
 static const char *
 unpack_plain (struct esp_packer *p, const uint8_t *in, size_t n, void *raw,
-              size_t len)
+              size_t len, const void **at)
 {
   if (n < 2)
     return wrong_length;
@@ -151,7 +152,7 @@ unpack_plain (struct esp_packer *p, const uint8_t *in, size_t n, void *raw,
     return "its method is unknown";
   if (n - 1 != len)
     return wrong_length;
-  memcpy (raw, in + 1, len);
+  *at = in + 1;
   return NULL;
 }
 
@@ -189,27 +190,44 @@ unpack_sealed (struct esp_packer *p, uint32_t number, const uint8_t *in,
   return method == METHOD_RAW && to == raw ? NULL : wrong_length;
 }
 
+const void *
+esp_unpack_segment_at (struct esp_packer *p, uint32_t number,
+                       const void *stored, size_t nstored, void *raw,
+                       size_t len, const esp_digest *digest, bool quiet,
+                       const char *where)
+{
+  const char *why = wrong_length;
+  const void *at = raw;
+  esp_digest found;
+
+  if (len <= RAW_MAX && nstored <= len + ESP_SEGMENT_OVERHEAD)
+    why = p->open ? unpack_sealed (p, number, stored, nstored, raw, len)
+      : unpack_plain (p, stored, nstored, raw, len, &at);
+  if (!why && digest) {
+    esp_digest_of (at, len, &found);
+    if (!esp_digest_eq (digest, &found))
+      why = "its bytes are not those that the index names";
+  }
+  if (!why)
+    return at;
+  errno = why == no_memory ? ENOMEM : EBADMSG;
+  if (!quiet)
+    esp_error ("%s: segment %u is damaged: %s", where, number, why);
+  return NULL;
+}
+
 int
 esp_unpack_segment (struct esp_packer *p, uint32_t number,
                     const void *stored, size_t nstored, void *raw,
                     size_t len, const esp_digest *digest, bool quiet,
                     const char *where)
 {
-  const char *why = wrong_length;
-  esp_digest found;
+  const void *at = esp_unpack_segment_at (p, number, stored, nstored, raw,
+                                          len, digest, quiet, where);
 
-  if (len <= RAW_MAX && nstored <= len + ESP_SEGMENT_OVERHEAD)
-    why = p->open ? unpack_sealed (p, number, stored, nstored, raw, len)
-      : unpack_plain (p, stored, nstored, raw, len);
-  if (!why && digest) {
-    esp_digest_of (raw, len, &found);
-    if (!esp_digest_eq (digest, &found))
-      why = "its bytes are not those that the index names";
-  }
-  if (!why)
-    return 0;
-  errno = why == no_memory ? ENOMEM : EBADMSG;
-  if (!quiet)
-    esp_error ("%s: segment %u is damaged: %s", where, number, why);
-  return -1;
+  if (!at)
+    return -1;
+  if (at != raw)
+    memcpy (raw, at, len);
+  return 0;
 }
