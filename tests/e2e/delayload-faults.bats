@@ -6,19 +6,20 @@ load ../lib/center
 load ../lib/delayload
 
 # What one fault does to a pack's requests.
-kinds='delay cut reset close hang trickle 200 416 500 503 404 redirect short-length long-length wrong-range flip
+kinds='delay cut reset close hang silent trickle 200 416 500 503 404 redirect short-length long-length wrong-range flip
        etag-change wrong-object'
 
 # fault KIND [FIELDS]: a rule for packs
 fault ()
 {
-    local more=
+    local more= action=$1
     case $1 in
+    silent) action=hang;;
     delay) more=', "ms": 300';;
     hang) more=', "after": 1000';;
     wrong-object) more=", \"object\": \"${V2_PACK#c/}\"";;
     esac
-    printf '[{"path": "base-pack|%s", "action": "%s"%s%s}]' "${BASE_PACK#c/}" "$1" "$more" "${2:+, $2}"
+    printf '[{"path": "base-pack|%s", "action": "%s"%s%s}]' "${BASE_PACK#c/}" "$action" "$more" "${2:+, $2}"
 }
 
 # one_center: a and a cold b, whose center gives up after a second
@@ -32,7 +33,7 @@ one_center ()
 }
 
 # fired NAME KIND: the center did it
-fired () { grep -q "\.pack .* $2\$" "$D/$1.log"; }
+fired () { grep -q "\.pack .* ${2/silent/hang}\$" "$D/$1.log"; }
 
 # fault_told KIND: what s.log says of it
 fault_told ()
@@ -43,7 +44,7 @@ fault_told ()
     cut) says="bytes remaining";;
     reset) says="reset by peer";;
     close) says="Empty reply";;
-    hang|trickle) says="too slow";;
+    hang|silent|trickle) says="too slow";;
     200) says="does not know Range";;
     404) says="no longer there";;
     416|500|503) says=$1;;

@@ -162,6 +162,31 @@ percent () { [ "$(at "$1" rp show base --json | jq .local_percent)" -gt "$2" ]; 
     at b store scrub
 }
 
+@test "four servers of one bounded store: bytes are right, and it stays small" {
+    local i uris=() worst=0 now readers
+    need_cold
+    pushed 40 64K,none
+    serve_center
+    pulled b web="$WEB"
+    for i in 1 2 3 4; do
+        serve_delayed "s$i" b delayload-max=16M
+        uris+=("$(uri cafe)")
+    done
+    cold read --clients 8 --ops 300 "${uris[@]}" &
+    readers=$!
+    while kill -0 "$readers" 2>/dev/null; do
+        now=$(du -s --block-size=1 b/restore-points | cut -f1)
+        [ "$now" -le "$worst" ] || worst=$now
+        read -rt 0.1 <> <(:) || true
+    done
+    wait "$readers"
+    echo "at most $worst bytes"
+    [ "$worst" -gt $((12 << 20)) ]
+    [ "$worst" -le $((24 << 20)) ]
+    at b store check
+    at b store scrub
+}
+
 @test "two packings of one restore point have the same bytes" {
     need_cold
     pushed 16 64K,none
@@ -185,4 +210,20 @@ percent () { [ "$(at "$1" rp show base --json | jq .local_percent)" -gt "$2" ]; 
     nbdcopy "$(uri cafe)" two.raw
     cmp one.raw two.raw
     cmp -n "$(stat -c %s v2.img)" one.raw v2.img
+}
+
+@test "clients at random over a store that never stays warm, against a naive twin" {
+    local bad good
+    need_cold
+    pushed 24
+    another_center web c; bad=$WEB
+    another_center good c; good=$WEB
+    TIMEOUT=2 RETRIES=1 pulled b web="$bad" good="$good"
+    cp -a --sparse=always b cold
+    timeout -k 5 120 /usr/bin/python3 "$ESPALIER_SRCDIR/tests/e2e/delayload-model.py" \
+        ${ESPALIER_TEST_SEED:+--seed "$ESPALIER_TEST_SEED"} --ops "${ESPALIER_MODEL_OPS:-1600}" --clients 3 --dir "$D" \
+        --base v2.img --export cafe --store b --cold cold --faults "$D/web.faults" -- \
+        nbdkit -f -t 2 -U @SOCK@ --filter="$OVERLAY" --filter="$DELAYLOAD" "$VENUE" store="$D/b" \
+            overlay-mode=keep overlay-min-free=0 3>&-
+    at b store check
 }

@@ -319,8 +319,8 @@ class Model:
         self.server.stop(False)
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(doc):
+    p = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--seed", type=int, default=None)
     p.add_argument("--ops", type=int, default=4000, help="operations of all clients (default 4000)")
     p.add_argument("--clients", type=int, default=3)
@@ -329,12 +329,18 @@ def main():
     p.add_argument("--dir", default=".", help="for the socket")
     p.add_argument("--no-kill", dest="kill", action="store_false", help="only polite restarts")
     p.add_argument("server", nargs="+")
+    return p
+
+
+def parse(p):
     args = p.parse_args()
     if args.seed is None:
         args.seed = int.from_bytes(os.urandom(4), "little")
     print("# seed %d" % args.seed, flush=True)
-    with open(args.base, "rb") as f:
-        model = Model(args, f.read())
+    return args
+
+
+def run(model, args):
     try:
         model.run()
     except Failure as e:
@@ -347,6 +353,12 @@ def main():
     print("# %d operations, %d restarts, %d kills: every byte right"
           % (sum(c.done for c in model.clients), model.server.restarts, model.server.kills))
     return 0
+
+
+def main():
+    args = parse(parser(__doc__))
+    with open(args.base, "rb") as f:
+        return run(Model(args, f.read()), args)
 
 
 if __name__ == "__main__":
