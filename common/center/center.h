@@ -178,5 +178,18 @@ typedef void (*esp_center_check_fn) (void *arg, const char *what, bool ok,
 extern int64_t esp_center_check (struct esp_center *center,
                                  esp_center_check_fn fn, void *arg);
 
+/* Remove what interrupted pushes (of any server) left at the center, and of
+ * which nothing was written for IDLE seconds: uploads that were not ended,
+ * files that were not finished.  FN gets each that was removed (DRY_RUN: would
+ * be): its object ("" if that is not known), its id, bytes, seconds since it
+ * was touched.  EROFS, reported: a center that can only be read.
+ */
+#define ESP_CENTER_GC_IDLE (UINT64_C (7) * 86400)
+typedef void (*esp_center_gc_fn) (void *arg, const char *object,
+                                  const char *id, uint64_t bytes,
+                                  uint64_t idle);
+extern int esp_center_gc (struct esp_center *center, uint64_t idle,
+                          bool dry_run, esp_center_gc_fn fn, void *arg);
+
 #pragma GCC visibility pop
 #endif /* ESPALIER_CENTER_H */

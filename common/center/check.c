@@ -280,6 +280,44 @@ check_contents (struct checking *c)
   check_clock (c, &refs);
 }
 
+/* --- leftovers ------------------------------------------------------------------ */
+
+struct leftovers { size_t n; uint64_t bytes; };
+
+static void
+count_leftover (void *arg, const char *object, const char *id, uint64_t bytes,
+                uint64_t idle)
+{
+  struct leftovers *l = arg;
+
+  (void) object;
+  (void) id;
+  (void) idle;
+  l->n++;
+  l->bytes += bytes;
+}
+
+/* They cost space, and harm nobody. */
+static void
+check_leftovers (struct checking *c)
+{
+  struct leftovers l = { 0, 0 };
+  char why[512] = "", text[700], size[16];
+  struct esp_catch outer = esp_catch_begin (why, sizeof why);
+  int r = esp_remote_writable (c->center->remote)
+    ? esp_center_gc (c->center, ESP_CENTER_GC_IDLE, true, count_leftover, &l)
+    : 0;
+
+  esp_catch_end (outer);
+  if (r == -1 || l.n > 0) {
+    snprintf (text, sizeof text, "%zu push%s that nobody went on with for a "
+              "week (%s): 'espalier center gc %s' removes what they left",
+              l.n, l.n == 1 ? "" : "es", esp_size_format (l.bytes, size),
+              c->center->config.name);
+    tell (c, "leftovers", r == 0, r == 0 ? text : why);
+  }
+}
+
 int64_t
 esp_center_check (struct esp_center *center, esp_center_check_fn fn,
                   void *arg)
@@ -292,5 +330,6 @@ esp_center_check (struct esp_center *center, esp_center_check_fn fn,
   check_range (&c);
   check_writes (&c);
   check_contents (&c);
+  check_leftovers (&c);
   return c.failed;
 }

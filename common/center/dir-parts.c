@@ -36,7 +36,6 @@
 #include "util/name.h"
 #include "util/sum.h"
 
-#define UPLOADS ".uploads"
 #define RECORD 24u
 #define OWN_FILE UINT64_MAX     /* in the place of an offset */
 
@@ -94,7 +93,7 @@ static int
 open_upload (struct esp_remote *r, const struct esp_op *op, int *root,
              struct esp_try *t)
 {
-  char path[sizeof UPLOADS + 1 + ESP_UUID_TEXT];
+  char path[sizeof ESP_DIR_UPLOADS + 1 + ESP_UUID_TEXT];
   CLEANUP_FREE char *name = NULL;
   size_t len;
   esp_uuid uuid;
@@ -104,7 +103,7 @@ open_upload (struct esp_remote *r, const struct esp_op *op, int *root,
   *root = esp_dir_root (r, t);
   if (*root < 0)
     return -1;
-  snprintf (path, sizeof path, UPLOADS "/%s", op->id);
+  snprintf (path, sizeof path, ESP_DIR_UPLOADS "/%s", op->id);
   CLEANUP_CLOSE int dir = esp_dir_open (*root, path, false, t);
   if (dir < 0)
     return -1;
@@ -122,7 +121,7 @@ esp_dir_parts_begin (struct esp_remote *r, struct esp_op *op,
 {
   CLEANUP_CLOSE int root = esp_dir_root (r, t);
   CLEANUP_CLOSE int uploads = root < 0 ? -1
-    : esp_dir_open (root, UPLOADS, true, t);
+    : esp_dir_open (root, ESP_DIR_UPLOADS, true, t);
   esp_uuid uuid;
 
   if (uploads < 0)
@@ -259,6 +258,8 @@ esp_dir_parts_check (struct esp_remote *r, struct esp_op *op,
 
   if (layout < 0)
     return -1;
+  /* Somebody goes on with it: it is not to be taken for left (gc.c). */
+  (void) futimens (layout, NULL);
   op->intact = true;
   for (unsigned i = 0; i < op->nparts && op->intact; ++i) {
     int there = check_part (layout, &op->parts[i], &rec);
@@ -382,7 +383,7 @@ static int
 remove_upload (int root, const struct esp_op *op, struct esp_try *t)
 {
   char caught[300] = "";
-  CLEANUP_CLOSE int uploads = esp_dir_open (root, UPLOADS, false, t);
+  CLEANUP_CLOSE int uploads = esp_dir_open (root, ESP_DIR_UPLOADS, false, t);
 
   if (uploads < 0)
     return -1;

@@ -438,7 +438,7 @@ static int
 dir_put (struct esp_remote *r, struct esp_op *op, struct esp_try *t)
 {
   CLEANUP_CLOSE int root = esp_dir_root (r, t);
-  CLEANUP_CLOSE int tmp = root < 0 ? -1 : esp_dir_open (root, ".tmp", true, t);
+  CLEANUP_CLOSE int tmp = root < 0 ? -1 : esp_dir_open (root, ESP_DIR_TMP, true, t);
   char temp[20];
 
   if (tmp < 0)
@@ -484,5 +484,8 @@ const struct esp_driver esp_dir_driver = {
     [ESP_VERB_CHECK] = esp_dir_parts_check,
     [ESP_VERB_END] = esp_dir_parts_end,
     [ESP_VERB_ABORT] = esp_dir_parts_abort,
+    [ESP_VERB_UPLOADS] = esp_dir_uploads,
+    [ESP_VERB_LOOK] = esp_dir_uploads_look,
+    [ESP_VERB_REMOVE] = esp_dir_uploads_remove,
   },
 };

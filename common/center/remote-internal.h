@@ -44,7 +44,8 @@ extern int esp_try_errno (struct esp_try *t, const char *what);
 enum esp_verb {
   ESP_VERB_HEAD, ESP_VERB_LIST, ESP_VERB_GET, ESP_VERB_PUT, ESP_VERB_DELETE,
   ESP_VERB_BEGIN, ESP_VERB_PART, ESP_VERB_CHECK, ESP_VERB_END,
-  ESP_VERB_ABORT, ESP_VERBS
+  ESP_VERB_ABORT, ESP_VERB_UPLOADS, ESP_VERB_LOOK, ESP_VERB_REMOVE,
+  ESP_VERBS
 };
 enum esp_put_mode { ESP_PUT_ALWAYS, ESP_PUT_ABSENT, ESP_PUT_IF };
 
@@ -92,11 +93,22 @@ struct esp_op {
   const struct esp_part *parts;
   unsigned nparts;
   bool intact;                  /* CHECK */
+
+  /* UPLOADS: a page, and the place of the next, malloced, "" where it begins;
+   * LOOK fills UPLOAD's changed and bytes; REMOVE
+   */
+  struct esp_upload_list uploads;
+  char *next_name, *next_id;
+  struct esp_upload *upload;
 };
 
 /* Add an entry to OP's page; 0, or -1 with errno. */
 extern int esp_op_entry (struct esp_op *op, const char *name,
                          const struct esp_object *object);
+
+/* Add an upload (begun at CHANGED) to OP's page; 0, or -1 with errno. */
+extern int esp_op_upload (struct esp_op *op, const char *name, const char *id,
+                          uint64_t changed);
 
 /* Check OP's name, let the driver try, report what fails for good. */
 extern int esp_op_run (struct esp_remote *r, struct esp_op *op);
@@ -265,6 +277,19 @@ extern int esp_s3_parts_end (struct esp_remote *r, struct esp_op *op,
                              struct esp_try *t);
 extern int esp_s3_parts_abort (struct esp_remote *r, struct esp_op *op,
                                struct esp_try *t);
+extern int esp_s3_uploads (struct esp_remote *r, struct esp_op *op,
+                           struct esp_try *t);
+extern int esp_s3_uploads_look (struct esp_remote *r, struct esp_op *op,
+                                struct esp_try *t);
+extern int esp_s3_uploads_remove (struct esp_remote *r, struct esp_op *op,
+                                  struct esp_try *t);
+/* Begin C, of the upload OP->id of OP->name, with the QUERY of
+ * esp_s3_upload_query, which it frees: "?uploadId=ID" behind what FMT says.
+ */
+extern int esp_s3_upload_begin (struct esp_call *c, const struct esp_op *op,
+                                char *query);
+extern char *esp_s3_upload_query (const char *id, const char *fmt, ...)
+  ESP_PRINTF (2, 3);
 
 /* Call FN for each element of the XML text at its end, with the text that it
  * held itself and how deep it lies (the root: 1).  -1 with T filled when it
@@ -288,6 +313,14 @@ extern int esp_dir_parts_end (struct esp_remote *r, struct esp_op *op,
                               struct esp_try *t);
 extern int esp_dir_parts_abort (struct esp_remote *r, struct esp_op *op,
                                 struct esp_try *t);
+extern int esp_dir_uploads (struct esp_remote *r, struct esp_op *op,
+                            struct esp_try *t);
+extern int esp_dir_uploads_look (struct esp_remote *r, struct esp_op *op,
+                                 struct esp_try *t);
+extern int esp_dir_uploads_remove (struct esp_remote *r, struct esp_op *op,
+                                   struct esp_try *t);
+#define ESP_DIR_TMP ".tmp"
+#define ESP_DIR_UPLOADS ".uploads"
 struct stat;
 extern void esp_dir_object (const struct stat *st, struct esp_object *out);
 /* The remote's directory, and one below it by a relative path ("" is the

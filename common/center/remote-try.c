@@ -121,7 +121,9 @@ esp_object_prefix_ok (const char *prefix)
   return name && esp_object_name_ok (name);
 }
 
-/* "" is the object that the URL itself names: a plain image. */
+/* "" is the object that the URL itself names: a plain image; and of the verbs
+ * on uploads the whole remote, or (in a directory) one without a name.
+ */
 static int
 check_name (const struct esp_remote *r, const char *name, enum esp_verb verb)
 {
@@ -132,6 +134,11 @@ check_name (const struct esp_remote *r, const char *name, enum esp_verb verb)
     return 0;
   if (*name == 0 && r->driver->kind != ESP_REMOTE_DIR
       && (verb == ESP_VERB_GET || verb == ESP_VERB_HEAD))
+    return 0;
+  if (*name == 0 && (verb == ESP_VERB_UPLOADS
+                     || (r->driver->kind == ESP_REMOTE_DIR
+                         && (verb == ESP_VERB_LOOK
+                             || verb == ESP_VERB_REMOVE))))
     return 0;
   esp_error ("object \"%s\" of %s: a name has letters, digits, and -._~%% "
              "in components that do not begin with a dot",
@@ -251,7 +258,7 @@ esp_op_run (struct esp_remote *r, struct esp_op *op)
     return -1;
   if (r->driver->attempt[op->verb])
     return run (r, op);
-  if (op->verb == ESP_VERB_LIST) {
+  if (op->verb == ESP_VERB_LIST || op->verb == ESP_VERB_UPLOADS) {
     errno = ENOTSUP;
     return -1;
   }

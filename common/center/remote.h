@@ -185,6 +185,33 @@ extern int esp_remote_parts_end (struct esp_remote *remote, const char *name,
 extern int esp_remote_parts_abort (struct esp_remote *remote,
                                    const char *name, const char *id);
 
+/* --- what was begun and not ended -------------------------------------- */
+/* Uploads in parts that nobody ended, and a directory's files that nobody
+ * finished writing: what interrupted pushes left.
+ */
+struct esp_upload {
+  char *name;                   /* of the object; "" where that is not known */
+  char *id;                     /* of esp_remote_parts_begin; of a directory
+                                 * the path below it */
+  uint64_t changed;             /* seconds since the epoch: the last time that
+                                 * something of it was written */
+  uint64_t bytes;               /* that lie there */
+};
+struct esp_upload_list { struct esp_upload *u; size_t n; };
+extern void esp_upload_list_clear (struct esp_upload_list *list);
+#define CLEANUP_UPLOAD_LIST __attribute__ ((cleanup (esp_upload_list_clear)))
+
+/* Those of which nothing was written for IDLE seconds, in no order.  ENOTSUP,
+ * not reported, over HTTP.
+ */
+extern int esp_remote_uploads (struct esp_remote *remote, uint64_t idle,
+                               struct esp_upload_list *out);
+/* Remove one, if nothing of it was written meanwhile: 1; 0 if something was,
+ * or it is gone; or -1.
+ */
+extern int esp_remote_uploads_remove (struct esp_remote *remote,
+                                      const struct esp_upload *upload);
+
 /* Live counters, since it was opened (for `center check`, stats, tests). */
 struct esp_remote_counters {
   uint64_t requests, retries, errors, bytes_in, bytes_out;

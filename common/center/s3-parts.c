@@ -23,9 +23,8 @@
 #include "center/remote-internal.h"
 #include "util/file.h"
 
-/* "?uploadId=ID" behind what FMT says; malloced. */
-static ESP_PRINTF (2, 3) char *
-upload_query (const char *id, const char *fmt, ...)
+char *
+esp_s3_upload_query (const char *id, const char *fmt, ...)
 {
   char first[100];
   va_list args;
@@ -40,8 +39,9 @@ upload_query (const char *id, const char *fmt, ...)
   return query;
 }
 
-static int
-begin_upload_call (struct esp_call *c, const struct esp_op *op, char *query)
+int
+esp_s3_upload_begin (struct esp_call *c, const struct esp_op *op,
+                     char *query)
 {
   CLEANUP_FREE char *q = query;
 
@@ -91,7 +91,7 @@ esp_s3_parts_put (struct esp_remote *r, struct esp_op *op, struct esp_try *t)
     .nbody = op->size,
   };
 
-  if (begin_upload_call (&c, op, upload_query (op->id, "partNumber=%u&",
+  if (esp_s3_upload_begin (&c, op, esp_s3_upload_query (op->id, "partNumber=%u&",
                                                op->number)) < 0
       || esp_s3_run (&c) < 0)
     return -1;
@@ -166,8 +166,8 @@ read_parts_page (struct esp_remote *r, struct parts_page *p, unsigned after,
   CLEANUP_CALL struct esp_call c = { .r = r, .t = t, .method = "GET" };
 
   p->truncated = false;
-  if (begin_upload_call (&c, p->op,
-                         upload_query (p->op->id, "max-parts=1000&"
+  if (esp_s3_upload_begin (&c, p->op,
+                         esp_s3_upload_query (p->op->id, "max-parts=1000&"
                                        "part-number-marker=%u&", after)) < 0
       || esp_s3_run (&c) < 0)
     return -1;
@@ -302,7 +302,7 @@ end_upload (struct esp_remote *r, struct esp_op *op, struct esp_try *t)
 
   if (!xml)
     return esp_try_fail (t, ENOMEM, "malloc: %m");
-  if (begin_upload_call (&c, op, upload_query (op->id, "%s", "")) < 0
+  if (esp_s3_upload_begin (&c, op, esp_s3_upload_query (op->id, "%s", "")) < 0
       || esp_call_header (&c, "If-None-Match: *") < 0)
     return -1;
   if (esp_s3_run (&c) == 0)
@@ -332,7 +332,7 @@ esp_s3_parts_abort (struct esp_remote *r, struct esp_op *op,
 {
   CLEANUP_CALL struct esp_call c = { .r = r, .t = t, .method = "DELETE" };
 
-  if (begin_upload_call (&c, op, upload_query (op->id, "%s", "")) < 0
+  if (esp_s3_upload_begin (&c, op, esp_s3_upload_query (op->id, "%s", "")) < 0
       || esp_s3_run (&c) < 0)
     return t->err == ENOENT ? 0 : -1;
   return 0;

@@ -364,5 +364,8 @@ const struct esp_driver esp_s3_driver = {
     [ESP_VERB_CHECK] = esp_s3_parts_check,
     [ESP_VERB_END] = esp_s3_parts_end,
     [ESP_VERB_ABORT] = esp_s3_parts_abort,
+    [ESP_VERB_UPLOADS] = esp_s3_uploads,
+    [ESP_VERB_LOOK] = esp_s3_uploads_look,
+    [ESP_VERB_REMOVE] = esp_s3_uploads_remove,
   },
 };

@@ -59,6 +59,16 @@ s3_stores ()
     not grep -rq TESTSECRET a/centers
 }
 
+@test "what a push left in S3 is told, and is not taken away before its time" {
+    s3_stores
+    at a -q push cafe s
+    AWS_ACCESS_KEY_ID=TESTKEY AWS_SECRET_ACCESS_KEY=TESTSECRET "$ESPALIER_BUILDDIR/tests/lib/remote-tool" \
+        "s3://bucket/$BATS_TEST_NUMBER/center?endpoint=$ENDPOINT" begin restore-points/x/v.pack >id
+    at a center gc s --json | jq -e '.removed == []'
+    at a center gc s --older-than 1h --json | jq -e '.removed == [] and .bytes == 0'
+    at a center check s --json | jq -e '.failed == 0'
+}
+
 @test "a venue goes through S3 to another store, with every byte" {
     s3_stores
     at a push cafe s --json | jq -e '.restore_points == 2'

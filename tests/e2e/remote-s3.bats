@@ -129,6 +129,36 @@ fails ()
     [ "$(tool "$U" all big 10)" = one ]
 }
 
+@test "uploads that nobody ended are found, and removed unless something came" {
+    s3
+    echo one >one
+    local a b
+    tool "$U" put big one
+    a=$(tool "$U" begin big)
+    b=$(tool "$U" begin big)
+    tool "$U" begin p/small >/dev/null
+    tool "s3://bucket/elsewhere?endpoint=$ENDPOINT" begin big >other
+    tool "$U" part big "$a" 1 one
+    tool "$U" uploads 0 | sort >out
+    { echo "4 big $a"; echo "0 big $b"; echo "0 p/small"; } | sort | cut -d' ' -f1-2 | cmp - <(cut -d' ' -f1-2 out)
+    grep -qx "4 big $a" out; grep -qx "0 big $b" out
+    [ -z "$(tool "$U" uploads 3600)" ]
+    [ "$(tool "$U" reap 3600)" = 0 ]
+    [ "$(tool "$U" reap 0)" = 3 ]
+    [ -z "$(tool "$U" uploads 0)" ]
+    [ "$(tool "$U" all big 10)" = one ]
+    tool "s3://bucket/elsewhere?endpoint=$ENDPOINT" uploads 0 | grep -q "big $(cat other)"
+}
+
+@test "more uploads than a page holds are all found" {
+    s3
+    local args=(begin big) i
+    for ((i = 1; i < 110; i++)); do args+=(-- begin big); done
+    tool "$U" "${args[@]}" | sort >begun
+    [ "$(wc -l <begun)" = 110 ]
+    tool "$U" uploads 0 | cut -d' ' -f3 | sort | cmp - begun
+}
+
 @test "credentials come from files and profiles, wrong ones are refused, none is shown" {
     s3
     echo one >one

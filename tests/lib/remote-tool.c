@@ -15,6 +15,8 @@
  *   part NAME ID NUMBER FILE     prints NUMBER SIZE ETAG
  *   check|end NAME ID [NUMBER SIZE ETAG]...
  *   abort NAME ID
+ *   uploads IDLE                 prints BYTES NAME ID of those left for IDLE s
+ *   reap IDLE                    removes them: prints how many
  *   storm NAME LEN THREADS N     each thread gets N random pieces of LEN
  *                                bytes and compares them with the local file
  *                                given by --twin
@@ -245,6 +247,29 @@ cmd_abort (char **a, int n)
   return esp_remote_parts_abort (remote, a[1], a[2]) < 0 ? failed () : 0;
 }
 
+static int
+cmd_uploads (char **a, int n)
+{
+  CLEANUP_UPLOAD_LIST struct esp_upload_list list = { 0 };
+  unsigned gone = 0;
+  int r;
+
+  (void) n;
+  if (esp_remote_uploads (remote, strtoull (a[1], NULL, 10), &list) < 0)
+    return failed ();
+  for (size_t i = 0; i < list.n; ++i)
+    if (strcmp (a[0], "uploads") == 0)
+      printf ("%ju %s %s\n", (uintmax_t) list.u[i].bytes, list.u[i].name,
+              list.u[i].id);
+    else if ((r = esp_remote_uploads_remove (remote, &list.u[i])) < 0)
+      return failed ();
+    else
+      gone += (unsigned) r;
+  if (strcmp (a[0], "reap") == 0)
+    printf ("%u\n", gone);
+  return 0;
+}
+
 /* --- many at once -------------------------------------------------------------- */
 
 struct storm {
@@ -458,6 +483,7 @@ static const struct {
   { "delete", 2, 2, cmd_delete }, { "begin", 2, 2, cmd_begin },
   { "part", 5, 5, cmd_part }, { "check", 3, INT_MAX, cmd_parts },
   { "end", 3, INT_MAX, cmd_parts }, { "abort", 3, 3, cmd_abort },
+  { "uploads", 2, 2, cmd_uploads }, { "reap", 2, 2, cmd_uploads },
   { "storm", 5, 5, cmd_storm }, { "race", 3, 3, cmd_race },
   { "cancel", 3, 3, cmd_cancel }, { "stall", 3, 3, cmd_stall },
   { "counters", 1, 1, cmd_counters },
