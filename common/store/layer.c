@@ -20,7 +20,9 @@
  * opens the file again and takes the mapping over only if it is of the same
  * file (its inode cannot be another's while we have it mapped).  An idle
  * layer locks nothing, so its restore point can be deleted or merged; the
- * space of a deleted one comes back when layer_trim drops the mapping.
+ * space of a deleted one comes back when layer_trim drops the mapping.  A
+ * delayed one closes its `have`: what is here may change while it is idle,
+ * and the mapping is of the same file whatever is written or punched.
  *
  * Locks: `table_lock` protects the table and the reference counts and is
  * held for no I/O; a layer's `lock` is held while it is opened, by the one
@@ -159,16 +161,17 @@ now (void)
   return ts.tv_sec * UINT64_C (1000000000) + ts.tv_nsec;
 }
 
-/* The last reference to L is gone.  True where it stays, idle.  `open`
- * belongs to the layer's own lock: whoever gets L next comes by table_lock.
+/* The last reference to L is gone.  True where it stays, idle; *HAVE is to be
+ * closed then.  `open` and `have` belong to the layer's own lock: whoever
+ * gets L next comes by table_lock.
  */
 static bool
-rest_locked (struct layer *l)
+rest_locked (struct layer *l, struct esp_have **have)
 {
-  if (!keep_idle || !l->map || l->inplace.path || l->have ||
-      nidle >= IDLE_MAX)
+  if (!keep_idle || !l->map || l->inplace.path || nidle >= IDLE_MAX)
     return false;
   l->open = false;
+  *have = ESP_STEAL (l->have);
   l->idle_since = now ();
   nidle++;
   return true;
@@ -187,11 +190,14 @@ remove_locked (struct layer *l)
 void
 layer_put (struct layer *layer)
 {
+  struct esp_have *have = NULL;
+
   pthread_mutex_lock (&table_lock);
-  bool last = --layer->refs == 0 && !rest_locked (layer);
+  bool last = --layer->refs == 0 && !rest_locked (layer, &have);
   if (last)
     remove_locked (layer);
   pthread_mutex_unlock (&table_lock);
+  esp_have_close (have);
   if (last)
     free_layer (layer);
 }

@@ -251,6 +251,55 @@ test_drop (void **state)
   delayed_clear (&d);
 }
 
+/* Has this process the data of D mapped? */
+static bool
+data_is_mapped (const struct delayed *d)
+{
+  char line[4096], text[ESP_UUID_TEXT];
+  FILE *f = fopen ("/proc/self/maps", "r");
+  bool found = false;
+
+  assert_non_null (f);
+  esp_uuid_text (&d->t->m[d->member].uuid, text);
+  while (fgets (line, sizeof line, f))
+    found |= strstr (line, text) && strstr (line, "/" ESP_RP_DATA);
+  fclose (f);
+  return found;
+}
+
+/* An idle layer keeps its mapping, and nothing else: the file of states is
+ * closed, and what is taken away meanwhile is fetched again.
+ */
+static void
+test_idle_layer (void **state)
+{
+  struct tree *t = *state;
+  struct delayed d;
+  struct have_header head;
+  size_t all[1000];
+
+  one (state, &d);
+  esp_have_set_fetcher (delayed_fetch, &d);
+  assert_int_equal (esp_image_keep_idle (true), 0);
+  tree_verify (t, 0);
+  assert_true (data_is_mapped (&d));
+  CLEANUP_CLOSE int fd = delayed_file (&d, ESP_RP_HAVE);
+  assert_int_equal (esp_pread_all (fd, &head, sizeof head, 0), 0);
+  assert_int_equal (head.clean, HAVE_CLEAN);
+
+  struct esp_have *h = delayed_open (&d);
+  for (size_t i = 0; i < d.index.n; i++)
+    all[i] = i;
+  assert_int_equal (esp_have_drop (h, all, d.index.n), 0);
+  esp_have_close (h);
+  d.fetches = 0;
+  tree_verify (t, 0);
+  assert_int_equal (d.fetches, d.index.n);
+  assert_int_equal (esp_image_keep_idle (false), 0);
+  assert_false (data_is_mapped (&d));
+  delayed_clear (&d);
+}
+
 static void
 test_age (void **state)
 {
@@ -1153,6 +1202,7 @@ main (void)
     T (test_delayed_over_stored),
     T (test_wrong_length),
     T (test_drop),
+    T (test_idle_layer),
     T (test_age),
     T (test_plain_image),
     T (test_clean_end),
