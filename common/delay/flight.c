@@ -190,7 +190,7 @@ tell_locked (struct flight *f, int err, const char *why)
       w->err = err;
       snprintf (w->why, sizeof w->why, "%s", why);
     }
-    if (--w->pending == 0 || err)
+    if (--w->pending == w->enough || err)
       pthread_cond_signal (&w->cond);
   }
 }

@@ -100,6 +100,7 @@ enum delay_class { CLASS_DEMAND, CLASS_AHEAD, CLASS_BACKGROUND, CLASSES };
 struct waiter {
   pthread_cond_t cond;
   unsigned pending;
+  unsigned enough;              /* woken when so many are pending */
   int err;
   char why[WHY_MAX];
 };

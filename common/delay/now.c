@@ -65,6 +65,7 @@ wait_for (struct work *w, unsigned most)
     pthread_mutex_lock (&delay->lock);
     unsigned pending = w->waiter.pending;
     int err = w->waiter.err;
+    w->waiter.enough = most;
     if (pending > most && !err)
       delay_cond_wait (&w->waiter.cond, &delay->lock,
                        delay_now () + TELL_EVERY / 4);
@@ -81,11 +82,15 @@ wait_for (struct work *w, unsigned most)
   }
 }
 
+/* *PENDING: how many are on their way then. */
 static int
-want (struct work *w, struct point *p, size_t entry)
+want (struct work *w, struct point *p, size_t entry, unsigned *pending)
 {
   ESP_LOCK_SCOPE (&w->delay->lock);
-  if (flight_want_locked (p, entry, CLASS_AHEAD, &w->waiter) >= 0)
+  int r = flight_want_locked (p, entry, CLASS_AHEAD, &w->waiter);
+
+  *pending = w->waiter.pending;
+  if (r >= 0)
     return 0;
   errno = ENOMEM;
   esp_error ("malloc: %m");
@@ -95,7 +100,7 @@ want (struct work *w, struct point *p, size_t entry)
 static int
 do_point (struct work *w, struct point *p)
 {
-  unsigned most = (unsigned) (WINDOW >> esp_have_shift (p->have));
+  unsigned most = (unsigned) (WINDOW >> esp_have_shift (p->have)), pending;
   size_t n = esp_have_entries (p->have);
 
   if (esp_have_complete (p->have))
@@ -103,9 +108,9 @@ do_point (struct work *w, struct point *p)
   for (size_t e = 0; e < n; ++e) {
     if (esp_have_state (p->have, e) == ESP_HAVE_CHECKED)
       continue;
-    if (want (w, p, e) == -1)
+    if (want (w, p, e, &pending) == -1)
       return -1;
-    if (w->waiter.pending >= most && wait_for (w, most / 2) == -1)
+    if (pending >= most && wait_for (w, most / 2) == -1)
       return -1;
   }
   return 0;
