@@ -15,6 +15,46 @@ load ../lib/delayload
     cold once web.log c --image v2.img --base base.img --touched touched
 }
 
+# nginx_center: the center c behind nginx, at $WEB; it logs as tests/origin does
+nginx_center ()
+{
+    local i port
+    need nginx curl
+    for i in 1 2 3 4 5; do
+        port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+        cat >nginx.conf <<CONF
+daemon off; master_process off; pid $D/nginx.pid; error_log $D/nginx.err;
+events { }
+http {
+    log_format origin '\$msec \$request_method \$uri \$http_range \$status \$body_bytes_sent \$connection -';
+    access_log $D/web.log origin; keepalive_requests 100000;
+    client_body_temp_path $D/n1; proxy_temp_path $D/n2; fastcgi_temp_path $D/n3;
+    uwsgi_temp_path $D/n4; scgi_temp_path $D/n5;
+    server { listen 127.0.0.1:$port; root $D/c; }
+}
+CONF
+        nginx -c "$D/nginx.conf" -p "$D" -e "$D/nginx.err" 3>&- &
+        NGINX_PID=$!
+        PIDS+=("$NGINX_PID")
+        WEB=http://127.0.0.1:$port
+        wait_for nginx eval 'curl -s -o /dev/null --max-time 5 "$WEB/" || ! kill -0 "$NGINX_PID" 2>/dev/null'
+        kill -0 "$NGINX_PID" 2>/dev/null && return 0    # else somebody took the port
+    done
+    cat nginx.err
+    return 1
+}
+
+@test "64 cold clients at once, with nginx: each segment that they need is sent once" {
+    need_cold
+    pushed 16 256K,zstd
+    nginx_center
+    pulled b web="$WEB"
+    serve_delayed s b delayload-background=off delayload-readahead=0
+    cold read --clients 64 --ops 15 --touched touched "$(uri cafe)"
+    stop_nbdkit
+    cold once web.log c --touched touched
+}
+
 @test "64 cold clients that read on: read-ahead, hydration and they get each byte once" {
     need_cold
     pushed 24

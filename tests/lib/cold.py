@@ -156,7 +156,8 @@ def ranges(log):
     for line in open(log):
         _, method, path, span, status, sent, _, _ = line.split()
         if method == "GET" and path.endswith(".pack") and status == "206" and span != "-":
-            yield "/".join(path.split("/")[-2:]), int(span.split("-")[0]), int(sent)
+            first = span.replace("bytes=", "").split("-")[0]    # as nginx logs it
+            yield "/".join(path.split("/")[-2:]), int(first), int(sent)
 
 
 def needed(args, all_packs):
