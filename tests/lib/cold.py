@@ -17,7 +17,7 @@
 
     cold.py power STORE
         Make STORE look as after a loss of power: `have` of another boot, not
-        closed cleanly, and some of the data zeroes.
+        closed cleanly, with some states as they never were, and some of the data zeroes.
 """
 
 import argparse
@@ -224,7 +224,10 @@ def power(args):
     for have in glob.glob(args.store + "/restore-points/*/have"):
         with open(have, "r+b") as f:
             b = f.read(4096)
-            shift = struct.unpack_from("<I", b, 24)[0]
+            n, shift = struct.unpack_from("<QI", b, 16)
+            for _ in range(n // 8):         # pages of states that were not written
+                f.seek(4096 + rng.randrange(n))
+                f.write(bytes([rng.choice((0, 1, 2, 3, 255))]))
             f.seek(12)
             f.write(bytes(4))
             f.seek(32)
