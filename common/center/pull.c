@@ -3,15 +3,17 @@
  * data when it is read.
  *
  * Manifests first, the whole chain (pull-chain.c), then, a batch at a time, maps
- * and indexes side by side, then the restore points of the batch one after
- * another, from the root to the tip: each is complete before the next
- * begins.  What a cut leaves is complete, and the next pull goes on behind it.
+ * and indexes side by side, then the restore points of the batch, from the
+ * root to the tip, which become durable and visible together (store/have.h).
+ * A batch ends early when it takes long.  What a cut leaves is complete, and
+ * the next pull goes on behind it.
  */
 
 #include <config.h>
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 #include <string.h>
 
 #include "center/pull-internal.h"
@@ -19,7 +21,8 @@
 #include "util/bits.h"
 #include "util/host.h"
 
-#define BATCH 64
+#define BATCH ESP_RP_BATCH_MAX
+#define BATCH_TIME 2000         /* ms, then what is there is committed */
 
 /* --- before anything changes --------------------------------------------------- */
 
@@ -107,7 +110,7 @@ fetch_item (void *arg, size_t i)
 }
 
 static int
-create_item (struct pull *pull, size_t i)
+create_item (struct pull *pull, struct esp_rp_batch *batch, size_t i)
 {
   struct pulled *p = &pull->item[i];
   struct esp_source source = { .variant = *p->variant };
@@ -116,13 +119,33 @@ create_item (struct pull *pull, size_t i)
   rp.kind = ESP_RP_DELAYED;
   snprintf (rp.name, sizeof rp.name, "%s", name_here (pull, i));
   strcpy (source.center, pull->center->config.name);
-  if (esp_rp_create_delayed (pull->center->store, &rp, p->map,
-                             p->variant->shift, &p->index, &source,
-                             p->profile.n ? &p->profile : NULL) == -1)
+  return esp_rp_batch_add (batch, &rp, p->map, p->variant->shift, &p->index,
+                           &source, p->profile.n ? &p->profile : NULL);
+}
+
+static int64_t
+now_ms (void)
+{
+  struct timespec t;
+
+  clock_gettime (CLOCK_MONOTONIC, &t);
+  return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* The N items from LAST on are in the batch. */
+static int
+commit_items (struct pull *pull, struct esp_rp_batch *batch, size_t last,
+              size_t n)
+{
+  if (esp_rp_batch_commit (batch) == -1)
     return -1;
-  pull->done->rps++;
-  pull->done->segments += p->index.n;
-  pull->done->bytes_raw += rp.data_blocks << ESP_BLOCK_SHIFT;
+  for (size_t i = last; i < last + n; i++) {
+    struct pulled *p = &pull->item[i];
+    pull->done->rps++;
+    pull->done->segments += p->index.n;
+    pull->done->bytes_raw += p->m.rp.data_blocks << ESP_BLOCK_SHIFT;
+    esp_index_clear (&p->index);
+  }
   return 0;
 }
 
@@ -137,20 +160,46 @@ tell (struct pull *pull, size_t done)
   return -1;
 }
 
+/* What failed is said already; what came before it is kept. */
+static int
+keep_items (struct pull *pull, struct esp_rp_batch *batch, size_t last,
+            size_t n)
+{
+  int saved = errno;
+
+  if (n > 0)
+    (void) commit_items (pull, batch, last, n);
+  errno = saved;
+  return -1;
+}
+
 static int
 create_batch (struct pull *pull, size_t first, size_t n)
 {
-  for (size_t i = 0; i < n; i++) {
-    struct pulled *p = &pull->item[first - i];
-    if (create_item (pull, first - i) == -1)
+  CLEANUP_RP_BATCH struct esp_rp_batch *batch =
+    esp_rp_batch_new (pull->center->store);
+  int64_t began = now_ms ();
+  size_t added = 0;
+
+  if (!batch)
+    return -1;
+  for (size_t k = 0; k < n; k++) {
+    size_t i = first - k;
+    if (create_item (pull, batch, i) == -1)
+      return keep_items (pull, batch, i + 1, added);
+    added++;
+    esp_map_free (pull->item[i].map);
+    pull->item[i].map = NULL;
+    if (tell (pull, pull->n - i) == -1)
+      return keep_items (pull, batch, i, added);
+    if (now_ms () - began < BATCH_TIME)
+      continue;
+    if (commit_items (pull, batch, i, added) == -1)
       return -1;
-    esp_map_free (p->map);
-    p->map = NULL;
-    esp_index_clear (&p->index);
-    if (tell (pull, pull->n - (first - i)) == -1)
-      return -1;
+    began = now_ms ();
+    added = 0;
   }
-  return 0;
+  return added == 0 ? 0 : commit_items (pull, batch, first - n + 1, added);
 }
 
 static int

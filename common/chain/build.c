@@ -417,7 +417,7 @@ build_file (struct build *b, const esp_uuid *self)
       put (b, b->sums, b->l.nchunks * 8, b->l.sums_at) == -1 ||
       put_header (b, owners_sum) == -1)
     return -1;
-  if (fsync (b->fd) == -1) {
+  if (esp_sync_file (b->fd) == -1) {
     esp_error ("fsync: %s: %m", b->name);
     return -1;
   }

@@ -2,9 +2,10 @@
 /* Making delayed restore points, and making stored ones of them.
  *
  * Making one is a draft's commit (draft.c): everything stands in tmp/,
- * synced, before it is seen, and the order there is data (one hole), map,
- * chain, then the files that are written here, then meta.  Nothing of it
- * depends on how much data there is.
+ * synced, before it is seen: data (one hole), map, chain, the files that are
+ * written here, meta.  Nothing of it depends on how much data there is, and
+ * many are made durable and visible together: a *batch*, in which a child's
+ * parent may be a draft as well.
  *
  * A delayed one that is whole can become a stored one (a merge needs that:
  * its blocks change, and then its segments are no longer the center's).
@@ -192,6 +193,111 @@ check_map (const struct esp_rp *rp, const struct esp_map *map,
   return -1;
 }
 
+/* --- batches ----------------------------------------------------------------- */
+
+struct esp_rp_batch {
+  struct esp_store *store;
+  struct esp_draft *draft[ESP_RP_BATCH_MAX];
+  size_t n;
+};
+
+struct esp_rp_batch *
+esp_rp_batch_new (struct esp_store *store)
+{
+  struct esp_rp_batch *b = calloc (1, sizeof *b);
+
+  if (!b) {
+    esp_error ("malloc: batch: %m");
+    return NULL;
+  }
+  b->store = store;
+  return b;
+}
+
+static void
+batch_clear (struct esp_rp_batch *b, void (*fn) (struct esp_draft *draft))
+{
+  while (b->n > 0)
+    fn (b->draft[--b->n]);
+}
+
+void
+esp_rp_batch_free (struct esp_rp_batch *b)
+{
+  if (!b)
+    return;
+  batch_clear (b, esp_draft_abort);
+  free (b);
+}
+
+static struct esp_draft *
+batch_find (const struct esp_rp_batch *b, const esp_uuid *uuid)
+{
+  for (size_t i = b->n; i-- > 0; )
+    if (esp_uuid_eq (&b->draft[i]->rp.uuid, uuid))
+      return b->draft[i];
+  return NULL;
+}
+
+/* A draft for RP over its parent, wherever that is. */
+static struct esp_draft *
+begin (struct esp_rp_batch *b, const struct esp_rp *rp)
+{
+  struct esp_draft *over = batch_find (b, &rp->parent);
+  CLEANUP_RP struct esp_rp row = { 0 };
+  const struct esp_rp *parent;
+
+  if (over)
+    return draft_begin_over (b->store, rp->name, over, rp->size);
+  return find_parent (b->store, rp, &row, &parent) == -1 ? NULL
+    : esp_draft_begin (b->store, rp->name, parent, rp->size);
+}
+
+static int
+check_new (const struct esp_rp_batch *b, const struct esp_rp *rp)
+{
+  if (b->n == ESP_RP_BATCH_MAX || batch_find (b, &rp->uuid)) {
+    errno = EINVAL;
+    esp_error ("restore point %s: its batch is full, or has it already",
+               rp->name);
+    return -1;
+  }
+  return look_for_uuid (b->store, &rp->uuid);
+}
+
+int
+esp_rp_batch_add (struct esp_rp_batch *b, const struct esp_rp *rp,
+                  struct esp_map *map, unsigned shift,
+                  const struct esp_index *index,
+                  const struct esp_source *source,
+                  const struct esp_profile *profile)
+{
+  const struct delayed_parts parts = { shift, index, source, profile };
+  struct esp_draft *draft;
+
+  if (esp_rp_writable (b->store) == -1 ||
+      check_map (rp, map, index, shift) == -1 || check_new (b, rp) == -1 ||
+      !(draft = begin (b, rp)))
+    return -1;
+  draft->delayed = &parts;
+  if (fill (draft, rp, map) == -1 || draft_complete (draft) == -1) {
+    esp_draft_abort (draft);
+    return -1;
+  }
+  draft->delayed = NULL;
+  b->draft[b->n++] = draft;
+  return 0;
+}
+
+int
+esp_rp_batch_commit (struct esp_rp_batch *b)
+{
+  int r = b->n > 0 ? drafts_publish (b->draft, b->n) : 0;
+
+  batch_clear (b, r == 0 ? draft_free : esp_draft_abort);
+  return r;
+}
+
 int
 esp_rp_create_delayed (struct esp_store *store, const struct esp_rp *rp,
                        struct esp_map *map, unsigned shift,
@@ -199,25 +305,11 @@ esp_rp_create_delayed (struct esp_store *store, const struct esp_rp *rp,
                        const struct esp_source *source,
                        const struct esp_profile *profile)
 {
-  const struct delayed_parts parts = { shift, index, source, profile };
-  CLEANUP_RP struct esp_rp row = { 0 };
-  const struct esp_rp *parent;
-  struct esp_draft *draft;
+  CLEANUP_RP_BATCH struct esp_rp_batch *b = esp_rp_batch_new (store);
 
-  if (esp_rp_writable (store) == -1 ||
-      check_map (rp, map, index, shift) == -1 ||
-      look_for_uuid (store, &rp->uuid) == -1 ||
-      find_parent (store, rp, &row, &parent) == -1)
-    return -1;
-  draft = esp_draft_begin (store, rp->name, parent, rp->size);
-  if (!draft)
-    return -1;
-  if (fill (draft, rp, map) == -1) {
-    esp_draft_abort (draft);
-    return -1;
-  }
-  draft->delayed = &parts;
-  return esp_draft_commit (draft, NULL);
+  return b && esp_rp_batch_add (b, rp, map, shift, index, source,
+                                profile) == 0
+    ? esp_rp_batch_commit (b) : -1;
 }
 
 /* --- whole ones ------------------------------------------------------------- */

@@ -6,10 +6,12 @@
  * parent is locked (shared) from beginning to end: it is neither deleted nor
  * merged meanwhile.
  *
- * A commit makes everything durable inside tmp/ first (data, then the map
- * that points at it, the chain, meta, the directory), and only then, in one
- * transaction, moves it to its place and gives it a row.  So what stands
- * in restore-points/ is complete, always.
+ * A commit writes everything inside tmp/ first (data, the map that points at
+ * it, the chain, meta), makes it durable in one go, and only then, in one
+ * transaction, moves it to its place and gives it a row.  So what stands in
+ * restore-points/ is complete, always.  In tmp/ nothing needs an order, since
+ * nobody reads what a crash leaves there.  Many drafts can be committed
+ * together (batch.c): one wait for the disk, one transaction.
  */
 
 #include <config.h>
@@ -80,14 +82,14 @@ open_data (struct esp_draft *draft)
 
 static int
 begin (struct esp_draft *draft, const char *name, const struct esp_rp *parent,
-       uint64_t size)
+       bool parent_is_draft, uint64_t size)
 {
   if (esp_rp_writable (draft->store) == -1 ||
       esp_rp_check_name (draft->store, name) == -1 ||
       check_size (name, parent, size) == -1 ||
       fill_rp (&draft->rp, name, parent, size) == -1)
     return -1;
-  if (parent) {
+  if (parent && !parent_is_draft) {
     draft->parent_lock = esp_rp_lock (draft->store, parent, false);
     if (draft->parent_lock == -1)
       return -1;
@@ -110,6 +112,7 @@ draft_new (struct esp_store *store)
   }
   draft->store = store;
   draft->dir_fd = draft->data_fd = draft->parent_lock = -1;
+  draft->parent_dir = -1;
   return draft;
 }
 
@@ -119,14 +122,29 @@ esp_draft_begin (struct esp_store *store, const char *name,
 {
   struct esp_draft *draft = draft_new (store);
 
-  if (draft && begin (draft, name, parent, size) == 0 &&
+  if (draft && begin (draft, name, parent, false, size) == 0 &&
       open_data (draft) == 0)
     return draft;
   esp_draft_abort (draft);
   return NULL;
 }
 
-static void
+struct esp_draft *
+draft_begin_over (struct esp_store *store, const char *name,
+                  struct esp_draft *parent, uint64_t size)
+{
+  struct esp_draft *draft = draft_new (store);
+
+  if (draft && begin (draft, name, &parent->rp, true, size) == 0 &&
+      open_data (draft) == 0) {
+    draft->parent_dir = parent->dir_fd;
+    return draft;
+  }
+  esp_draft_abort (draft);
+  return NULL;
+}
+
+void
 draft_free (struct esp_draft *draft)
 {
   int saved = errno;
@@ -164,10 +182,9 @@ write_data (struct esp_draft *draft)
 {
   if (draft->data_fd == -1)     /* in place */
     return 0;
-  if (fdatasync (draft->data_fd) == 0 &&
-      (draft->delayed || fchmod (draft->data_fd, 0444) == 0))
+  if (draft->delayed || fchmod (draft->data_fd, 0444) == 0)
     return 0;
-  esp_error ("fdatasync: data of restore point %s: %m", draft->rp.name);
+  esp_error ("fchmod: data of restore point %s: %m", draft->rp.name);
   return -1;
 }
 
@@ -183,9 +200,9 @@ write_meta (struct esp_draft *draft, json_t *in_place)
   return esp_meta_save (draft->dir_fd, meta, draft->rp.name);
 }
 
-/* Complete the files in tmp/, durably. */
+/* Write the files in tmp/. */
 static int
-complete (struct esp_draft *draft, json_t *in_place)
+write_files (struct esp_draft *draft, json_t *in_place)
 {
   struct esp_rp *rp = &draft->rp;
 
@@ -199,29 +216,68 @@ complete (struct esp_draft *draft, json_t *in_place)
       esp_map_mark_clean (draft->map) == -1)
     return -1;
   esp_rp_step ("draft: before the chain");
-  if (esp_rp_build_chain (draft->store, rp, draft->map, draft->dir_fd,
-                          ESP_RP_CHAIN) == -1)
+  if (esp_rp_build_chain (draft->store, rp, draft->parent_dir, draft->map,
+                          draft->dir_fd, ESP_RP_CHAIN) == -1)
     return -1;
   if (draft->delayed &&
       delayed_write_files (draft->dir_fd, draft->map, draft->delayed) == -1)
     return -1;
   esp_rp_step ("draft: before meta");
-  if (write_meta (draft, in_place) == -1)
+  return write_meta (draft, in_place);
+}
+
+static int
+complete (struct esp_draft *draft, json_t *in_place)
+{
+  bool before = esp_sync_later (true);
+  int r = write_files (draft, in_place);
+
+  esp_sync_later (before);
+  if (r == -1)
     return -1;
-  if (esp_sync_dir (draft->dir_fd) == 0)
-    return 0;
-  esp_error ("fsync: tmp/%s: %m", draft->tmp_name);
-  return -1;
+  /* Of many drafts that wait to be committed only the directories stay. */
+  esp_map_free (draft->map);
+  draft->map = NULL;
+  esp_cleanup_close (&draft->data_fd);
+  draft->data_fd = -1;
+  return 0;
+}
+
+int
+draft_complete (struct esp_draft *draft)
+{
+  return complete (draft, NULL);
+}
+
+int
+drafts_publish (struct esp_draft **drafts, size_t n)
+{
+  CLEANUP_FREE struct rp_made *made = calloc (n, sizeof *made);
+  CLEANUP_FREE int *dirs = calloc (n, sizeof *dirs);
+
+  if (!made || !dirs) {
+    esp_error ("malloc: draft: %m");
+    return -1;
+  }
+  for (size_t i = 0; i < n; i++) {
+    struct esp_draft *d = drafts[i];
+    dirs[i] = d->dir_fd;
+    made[i] = (struct rp_made) {
+      .rp = &d->rp, .from_fd = esp_store_tmp_fd (d->store),
+      .from = d->tmp_name, .dir_fd = d->dir_fd
+    };
+  }
+  esp_rp_step ("draft: before the sync");
+  if (esp_sync_below (dirs, n) == -1)
+    return -1;
+  return esp_rp_publish (drafts[0]->store, made, n);
 }
 
 /* Frees DRAFT. */
 static int
 commit (struct esp_draft *draft, json_t *in_place, esp_uuid *uuid)
 {
-  if (complete (draft, in_place) == -1 ||
-      esp_rp_publish (draft->store, &draft->rp,
-                      esp_store_tmp_fd (draft->store), draft->tmp_name,
-                      draft->dir_fd) == -1) {
+  if (complete (draft, in_place) == -1 || drafts_publish (&draft, 1) == -1) {
     esp_draft_abort (draft);
     return -1;
   }
@@ -314,7 +370,7 @@ esp_rp_create_in_place (struct esp_store *store, const char *name,
   draft = in_place ? draft_new (store) : NULL;
   if (draft == NULL)
     return -1;
-  if (begin (draft, name, NULL, id.size) == -1 ||
+  if (begin (draft, name, NULL, false, id.size) == -1 ||
       fill_in_place (draft, &id, note, resources, nresources) == -1) {
     esp_draft_abort (draft);
     return -1;

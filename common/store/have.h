@@ -46,6 +46,7 @@
 
 #include "center/format.h"
 #include "store/store.h"
+#include "util/cleanup.h"
 
 #pragma GCC visibility push(default)
 
@@ -179,6 +180,28 @@ extern int esp_rp_create_delayed (struct esp_store *store,
                                   const struct esp_index *index,
                                   const struct esp_source *source,
                                   const struct esp_profile *profile);
+
+/* Many at once, with few waits for the disk: what was added is written, and
+ * with the commit all of it becomes durable and then visible, in one
+ * transaction: all or nothing, and after a crash each one is complete or not
+ * there.  A parent is in the store, or was added before.  A batch has a
+ * descriptor for each of its members; esp_rp_batch_add fails with EINVAL beyond
+ * ESP_RP_BATCH_MAX.  An add that fails leaves what was added before.  After a
+ * commit, however it ended, the batch is empty and can be used again.
+ */
+#define ESP_RP_BATCH_MAX 128
+struct esp_rp_batch;
+extern struct esp_rp_batch *esp_rp_batch_new (struct esp_store *store);
+extern int esp_rp_batch_add (struct esp_rp_batch *batch,
+                             const struct esp_rp *rp, struct esp_map *map,
+                             unsigned shift, const struct esp_index *index,
+                             const struct esp_source *source,
+                             const struct esp_profile *profile);
+extern int esp_rp_batch_commit (struct esp_rp_batch *batch);
+/* What was not committed is forgotten.  NULL is allowed. */
+extern void esp_rp_batch_free (struct esp_rp_batch *batch);
+ESP_DEFINE_CLEANUP (rp_batch, struct esp_rp_batch *, esp_rp_batch_free)
+#define CLEANUP_RP_BATCH ESP_CLEANUP (rp_batch)
 
 /* --- digests of what was made here ------------------------------------- */
 /* Write `segments` of a stored restore point: SHIFT, and DIGESTS in the order

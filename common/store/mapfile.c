@@ -75,7 +75,7 @@ sync_file (struct esp_map *map, int fd)
     any |= map->unsynced[i];
   if (!any)
     return 0;
-  if (fdatasync (fd) == -1) {
+  if (esp_sync_data (fd) == -1) {
     esp_error ("fdatasync: map: %m");
     return -1;
   }

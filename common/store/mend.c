@@ -150,7 +150,8 @@ mend_chain (struct check *k, struct item *it, int dir)
   CLEANUP_MAP struct esp_map *map = esp_rp_load_map (k->store, &it->uuid);
 
   if (!map ||
-      esp_rp_build_chain (k->store, &it->rp, map, dir, "chain.new") == -1 ||
+      esp_rp_build_chain (k->store, &it->rp, -1, map, dir,
+                          "chain.new") == -1 ||
       esp_replace_file (dir, "chain.new", ESP_RP_CHAIN) == -1)
     return -1;
   it->rebuilt = true;

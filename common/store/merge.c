@@ -423,7 +423,8 @@ replace_chain (struct merge *m, size_t i)
     return -1;
   if (i == 0)
     rp->parent = m->p.parent;
-  r = esp_rp_build_chain (m->store, rp, map, m->locks[i], "chain.new");
+  r = esp_rp_build_chain (m->store, rp, -1, map, m->locks[i],
+                          "chain.new");
   rp->parent = old_parent;
   if (r == -1 || esp_replace_file (m->locks[i], "chain.new", ESP_RP_CHAIN) == -1)
     return -1;

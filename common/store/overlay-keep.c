@@ -197,7 +197,7 @@ complete (struct keep *k)
   if (set_length (k) == -1)
     return -1;
   esp_rp_step ("keep: before the chain");
-  if (esp_rp_build_chain (k->store, &k->rp, grown ? grown : k->map, k->dir,
+  if (esp_rp_build_chain (k->store, &k->rp, -1, grown ? grown : k->map, k->dir,
                           ESP_RP_CHAIN) == -1)
     return -1;
   esp_rp_step ("keep: before meta");
@@ -240,9 +240,12 @@ keep (struct keep *k, const struct esp_export *export, uint64_t size)
       look_at_size (k, old_size, size) == -1 ||
       look_at_blocks (k) == -1)
     return -1;
-  if (complete (k) == 0 &&
-      esp_rp_publish (k->store, &k->rp, k->parent_dir, k->client,
-                      k->dir) == 0) {
+  struct rp_made made = {
+    .rp = &k->rp, .from_fd = k->parent_dir, .from = k->client,
+    .dir_fd = k->dir
+  };
+
+  if (complete (k) == 0 && esp_rp_publish (k->store, &made, 1) == 0) {
     tidy (k);
     return 0;
   }

@@ -56,13 +56,24 @@ extern int esp_rp_writable (struct esp_store *store);
 /* EEXIST, reported, when NAME is taken; EINVAL when it is none. */
 extern int esp_rp_check_name (struct esp_store *store, const char *name);
 
-/* Make RP visible: in one transaction look again at its name and parent,
- * move the directory FROM_FD/FROM (open as DIR_FD, complete and synced) to
- * restore-points/, sync both, insert the row (rp->depth is set).  On an
- * error the directory is back where it was.
+/* A restore point whose directory, FROM_FD/FROM (open as DIR_FD, locked), is
+ * complete and durable.
  */
-extern int esp_rp_publish (struct esp_store *store, struct esp_rp *rp,
-                           int from_fd, const char *from, int dir_fd);
+struct rp_made {
+  struct esp_rp *rp;            /* its depth is set */
+  int from_fd;                  /* the same of all */
+  const char *from;
+  int dir_fd;
+  bool moved;                   /* esp_rp_publish: it is in restore-points/ */
+};
+
+/* Make N of them visible, parents before children, all or none: in one
+ * transaction look again at each one's name and parent, move its directory to
+ * restore-points/ and insert its row; sync both directories, commit.  On an
+ * error the directories are back where they were.
+ */
+extern int esp_rp_publish (struct esp_store *store, struct rp_made *made,
+                           size_t n);
 
 /* A private copy of resources into RP. */
 extern int esp_rp_copy_resources (struct esp_rp *rp,
@@ -70,10 +81,11 @@ extern int esp_rp_copy_resources (struct esp_rp *rp,
                                   size_t nresources);
 
 /* Write the chain of RP with MAP, over its parent's, as the new file NAME
- * in DIR_FD (an old one is removed first).
+ * in DIR_FD (an old one is removed first).  PARENT_FD: the parent's directory,
+ * where it is not in restore-points/ yet; else -1.
  */
 extern int esp_rp_build_chain (struct esp_store *store,
-                               const struct esp_rp *rp,
+                               const struct esp_rp *rp, int parent_fd,
                                const struct esp_map *map, int dir_fd,
                                const char *name);
 
@@ -92,6 +104,23 @@ extern int esp_rp_check_unused (struct esp_store *store,
  */
 extern int esp_rp_open_in_place (struct esp_store *store,
                                  const esp_uuid *uuid);
+
+/* --- draft.c ------------------------------------------------------------ */
+/* A draft over PARENT, which is a draft itself that stays until this one is
+ * gone or published with it.
+ */
+extern struct esp_draft *draft_begin_over (struct esp_store *store,
+                                           const char *name,
+                                           struct esp_draft *parent,
+                                           uint64_t size);
+/* Write its files; nothing is durable yet.  Its map and its data are closed. */
+extern int draft_complete (struct esp_draft *draft);
+/* Make N completed drafts durable, then visible, all or none; parents stand
+ * before their children.  Frees none of them.
+ */
+extern int drafts_publish (struct esp_draft **drafts, size_t n);
+/* Of one that is published. */
+extern void draft_free (struct esp_draft *draft);
 
 /* --- delayed.c --------------------------------------------------------- */
 /* The files of a delayed restore point beside data, map, chain and meta,

@@ -136,12 +136,14 @@ esp_rp_open_chain (struct esp_store *store, const esp_uuid *uuid)
 
 int
 esp_rp_build_chain (struct esp_store *store, const struct esp_rp *rp,
-                    const struct esp_map *map, int dir_fd, const char *name)
+                    int parent_fd, const struct esp_map *map, int dir_fd,
+                    const char *name)
 {
   CLEANUP_CHAIN struct esp_chain *parent = NULL;
 
   if (!esp_uuid_is_null (&rp->parent)) {
-    parent = esp_rp_open_chain (store, &rp->parent);
+    parent = parent_fd >= 0 ? esp_chain_open (parent_fd, ESP_RP_CHAIN)
+      : esp_rp_open_chain (store, &rp->parent);
     if (parent == NULL)
       return -1;
   }
@@ -182,53 +184,115 @@ sync_both (int a, int b)
   return -1;
 }
 
-/* Inside the transaction: move, insert, commit. */
+/* A directory of the name is there.  If it is a delayed restore point without
+ * a row, a pull was killed between the rename and the commit (with the
+ * transaction nobody else is there now): the same comes again, so what was
+ * left goes.  Anything else is left to `store check`.
+ */
 static int
-publish_locked (struct esp_store *store, struct esp_rp *rp, int from_fd,
-                const char *from, int dir_fd)
+discard_orphan (struct esp_store *store, const struct esp_rp *rp,
+                const char *text)
 {
-  struct esp_catalog *catalog = esp_store_catalog (store);
-  int rps = esp_store_rps_fd (store);
-  char text[ESP_UUID_TEXT];
+  CLEANUP_RP struct esp_rp row = { 0 }, left = { 0 };
+  CLEANUP_CLOSE int fd = -1;
+  char unheard[512];
+  struct esp_catch outer = esp_catch_begin (unheard, sizeof unheard);
+  bool orphan =
+    esp_catalog_rp_get (esp_store_catalog (store), &rp->uuid, &row) == -1 &&
+    errno == ENOENT && rp->kind == ESP_RP_DELAYED &&
+    esp_rp_load_meta (store, &rp->uuid, &left, NULL) == 0 &&
+    left.kind == ESP_RP_DELAYED && (fd = esp_rp_lock (store, rp, true)) >= 0;
 
-  if (esp_rp_check_name (store, rp->name) == -1 ||
-      look_at_parent (store, rp) == -1)
-    return -1;
-  esp_uuid_text (&rp->uuid, text);
-  esp_rp_step ("publish: before the rename");
-  if (renameat (from_fd, from, rps, text) == -1) {
-    if (errno == ENOTEMPTY)     /* one that was pulled meanwhile */
-      errno = EEXIST;
-    esp_error ("rename: restore-points/%s: %m", text);
-    return -1;
-  }
-  esp_rp_step ("publish: after the rename");
-  if (sync_both (rps, from_fd) == 0 &&
-      esp_catalog_rp_insert (catalog, rp) == 0) {
-    /* The lock of a draft ends before anybody can know the name. */
-    esp_lock (dir_fd, false);
-    esp_rp_step ("publish: before the commit");
-    if (esp_catalog_commit (catalog) == 0)
-      return 0;
-  }
-  /* Undo; if this fails too, `store check` finds a complete orphan. */
-  if (renameat (rps, text, from_fd, from) == 0)
-    (void) sync_both (rps, from_fd);
+  esp_catch_end (outer);
+  if (orphan)
+    return esp_store_discard (store, esp_store_rps_fd (store), text);
+  errno = EEXIST;
+  esp_error (row.size > 0
+             ? "restore-points/%s is here already: another command was faster"
+             : "restore-points/%s is there, but the catalog does not know it: "
+             "run 'espalier store check --repair'", text);
   return -1;
 }
 
+static int
+move_in (struct esp_store *store, const struct rp_made *made)
+{
+  int rps = esp_store_rps_fd (store), r;
+  char text[ESP_UUID_TEXT];
+
+  esp_uuid_text (&made->rp->uuid, text);
+  r = renameat (made->from_fd, made->from, rps, text);
+  if (r == -1 && (errno == ENOTEMPTY || errno == EEXIST)) {
+    if (discard_orphan (store, made->rp, text) == -1)
+      return -1;
+    r = renameat (made->from_fd, made->from, rps, text);
+  }
+  if (r == -1)
+    esp_error ("rename: restore-points/%s: %m", text);
+  return r;
+}
+
+/* Inside the transaction: look again, move, insert. */
+static int
+publish_one (struct esp_store *store, struct rp_made *made)
+{
+  if (esp_rp_check_name (store, made->rp->name) == -1 ||
+      look_at_parent (store, made->rp) == -1)
+    return -1;
+  esp_rp_step ("publish: before the rename");
+  if (move_in (store, made) == -1)
+    return -1;
+  made->moved = true;
+  esp_rp_step ("publish: after the rename");
+  return esp_catalog_rp_insert (esp_store_catalog (store), made->rp);
+}
+
+static int
+publish_locked (struct esp_store *store, struct rp_made *made, size_t n)
+{
+  for (size_t i = 0; i < n; i++)
+    if (publish_one (store, &made[i]) == -1)
+      return -1;
+  if (sync_both (esp_store_rps_fd (store), made[0].from_fd) == -1)
+    return -1;
+  /* The lock of a draft ends before anybody can know the name. */
+  for (size_t i = 0; i < n; i++)
+    esp_lock (made[i].dir_fd, false);
+  esp_rp_step ("publish: before the commit");
+  return esp_catalog_commit (esp_store_catalog (store));
+}
+
+/* Children first.  What fails here is a complete orphan for `store check`. */
+static void
+move_back (struct esp_store *store, struct rp_made *made, size_t n)
+{
+  int rps = esp_store_rps_fd (store);
+  char text[ESP_UUID_TEXT];
+  bool any = false;
+
+  for (size_t i = n; i-- > 0; )
+    if (made[i].moved) {
+      esp_uuid_text (&made[i].rp->uuid, text);
+      if (renameat (rps, text, made[i].from_fd, made[i].from) == 0)
+        made[i].moved = false;
+      any = true;
+    }
+  if (any)
+    (void) sync_both (rps, made[0].from_fd);
+}
+
 int
-esp_rp_publish (struct esp_store *store, struct esp_rp *rp, int from_fd,
-                const char *from, int dir_fd)
+esp_rp_publish (struct esp_store *store, struct rp_made *made, size_t n)
 {
   struct esp_catalog *catalog = esp_store_catalog (store);
   int r, saved;
 
   if (esp_catalog_begin (catalog) == -1)
     return -1;
-  r = publish_locked (store, rp, from_fd, from, dir_fd);
+  r = publish_locked (store, made, n);
   if (r == -1) {
     saved = errno;
+    move_back (store, made, n);
     esp_catalog_rollback (catalog);
     errno = saved;
   }

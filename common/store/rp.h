@@ -54,7 +54,9 @@ struct esp_draft {
   char tmp_name[64];
   int data_fd;
   int parent_lock;              /* holds the parent, shared; -1: a root */
-  const struct delayed_parts *delayed;  /* inside the library only */
+  /* Inside the library only: */
+  const struct delayed_parts *delayed;
+  int parent_dir;               /* of a parent that is a draft, too; else -1 */
 };
 
 /* Begin the restore point NAME over PARENT (NULL: a root) with a disk of

@@ -170,7 +170,7 @@ write_new (int dirfd, const char *temp, const char *name, int fd,
            const void *buf, size_t len)
 {
   if (keep_mode (dirfd, name, fd) == 0 && esp_pwrite_all (fd, buf, len, 0) == 0
-      && fsync (fd) == 0 && renameat (dirfd, temp, dirfd, name) == 0)
+      && esp_sync_file (fd) == 0 && renameat (dirfd, temp, dirfd, name) == 0)
     return 0;
   int saved = errno;
   unlinkat (dirfd, temp, 0);    /* the first error is the one that counts */
@@ -195,10 +195,115 @@ esp_write_file_atomic (int dirfd, const char *name, const void *buf,
   return 0;
 }
 
+/* --- durability ------------------------------------------------------------ */
+
+/* This thread leaves syncing to who called esp_sync_later. */
+static __thread bool sync_later;
+
+bool
+esp_sync_later (bool later)
+{
+  bool before = sync_later;
+
+  sync_later = later;
+  return before;
+}
+
+int
+esp_sync_file (int fd)
+{
+  return sync_later ? 0 : fsync (fd);
+}
+
+int
+esp_sync_data (int fd)
+{
+  return sync_later ? 0 : fdatasync (fd);
+}
+
 int
 esp_sync_dir (int dirfd)
 {
-  return fsync (dirfd);
+  return esp_sync_file (dirfd);
+}
+
+/* Begin to write FD, or (not BEGIN) wait until it is durable. */
+static int
+sync_one (int fd, bool begin)
+{
+  if (!begin)
+    return fsync (fd);
+  /* Only a hint: the fsync that follows finds less to do. */
+  (void) sync_file_range (fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+  return 0;
+}
+
+static int
+sync_entry (void *arg, int dirfd, const char *name)
+{
+  const bool *begin = arg;
+  CLEANUP_CLOSE int fd = openat (dirfd, name, O_RDONLY | O_NOFOLLOW |
+                                 O_NONBLOCK | O_CLOEXEC);
+
+  if (fd >= 0 && sync_one (fd, *begin) == 0)
+    return 0;
+  esp_error ("fsync: %s: %m", name);
+  return -1;
+}
+
+/* From so many directories on one syncfs may be cheaper than an fsync for each
+ * file (most of them cost a flush of the disk); but it waits for what others
+ * have written, too, on a busy server for seconds.  So only where no more
+ * than DIRTY_MAX is to be written on the whole machine.
+ */
+#define MANY_DIRS 8
+#define DIRTY_MAX (UINT64_C (256) << 10)        /* KiB */
+
+static bool
+little_is_dirty (void)
+{
+  CLEANUP_FREE char *text = NULL;
+  unsigned long long dirty, writeback;
+  const char *p;
+  size_t len;
+
+  /* "Dirty: N kB" and "Writeback: N kB" are neighbours. */
+  return esp_read_file (AT_FDCWD, "/proc/meminfo", 65536, &text, &len) == 0 &&
+    (p = strstr (text, "\nDirty:")) != NULL &&
+    sscanf (p, " Dirty: %llu kB Writeback: %llu kB", &dirty,
+            &writeback) == 2 && dirty + writeback <= DIRTY_MAX;
+}
+
+int
+esp_sync_below (const int *dirfds, size_t n)
+{
+  bool begin = true;
+
+  /* It tells the errors since its descriptor was opened (Linux 5.8), which
+   * was before anything was written there.
+   */
+  if (n >= MANY_DIRS && little_is_dirty ()) {
+    if (syncfs (dirfds[0]) == 0)
+      return 0;
+    esp_error ("syncfs: %m");
+    return -1;
+  }
+  /* All at once to the disk, so that the waits that follow are few: what
+   * one of them makes the file system commit, the others find committed.
+   */
+  for (size_t i = 0; i < n; i++)
+    if (esp_each_entry (dirfds[i], sync_entry, &begin) == -1)
+      return -1;
+  begin = false;
+  for (size_t i = 0; i < n; i++) {
+    if (esp_each_entry (dirfds[i], sync_entry, &begin) == -1)
+      return -1;
+    if (fsync (dirfds[i]) == -1) {
+      esp_error ("fsync: directory: %m");
+      return -1;
+    }
+  }
+  return 0;
 }
 
 int

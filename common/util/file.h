@@ -42,8 +42,24 @@ extern int esp_write_file_atomic (int dirfd, const char *name,
  */
 extern int esp_replace_file (int dirfd, const char *temp, const char *name);
 
-/* fsync a directory.  Report nothing. */
+/* fsync or fdatasync a file, fsync a directory.  Report nothing. */
+extern int esp_sync_file (int fd);
+extern int esp_sync_data (int fd);
 extern int esp_sync_dir (int dirfd);
+
+/* LATER: from here on these three, and with them esp_write_file_atomic and what
+ * writes maps and chains, sync nothing in this thread.  Only for new
+ * directories that nobody sees yet: before they get their names,
+ * esp_sync_below makes them durable, many together.  Returns what it was; the
+ * caller puts that back.
+ */
+extern bool esp_sync_later (bool later);
+
+/* Make durable the files of N directories (nothing that lies deeper), and the
+ * directories, which are of one file system and were opened in that order,
+ * each before its files were written.  Reports one error.
+ */
+extern int esp_sync_below (const int *dirfds, size_t n);
 
 /* Open the directory NAME (NULL: a fresh descriptor of DIRFD).  Never
  * follows a symbolic link in its last component.  Reports nothing.
