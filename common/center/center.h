@@ -162,7 +162,9 @@ extern int esp_pull_venue (struct esp_center *center, const char *id,
 
 /* Read everything of UUID at the center (all variants, or one) and check it
  * against manifest, map, index and digests.  Each finding is reported;
- * returns their number, or -1.
+ * returns their number, or -1, reported: EINVAL, there is no such variant;
+ * ENOKEY or EKEYREJECTED, nothing is wrong with what could be checked, but
+ * the key of a variant is missing, or is another one.
  */
 extern int64_t esp_center_verify (struct esp_center *center,
                                   const esp_uuid *uuid, const char *variant,

@@ -3,7 +3,8 @@
  * compared with what its manifest, map and index say.
  *
  * What is wrong is a finding, reported, and the check goes on with the
- * rest; a center that cannot be reached ends it.
+ * rest; a center that cannot be reached ends it.  A variant whose key is not
+ * here is no finding: nobody knows whether it is damaged.
  */
 
 #include <config.h>
@@ -29,6 +30,7 @@ struct verify {
   struct esp_manifest m;
   struct esp_map *map;
   int64_t findings;
+  int unchecked;                /* errno of a key that was missing or wrong */
   uint64_t total, done;         /* bytes of packs */
 };
 
@@ -49,8 +51,8 @@ struct pack {
 static bool
 is_finding (int e)
 {
-  return e == EBADMSG || e == ENOENT || e == EKEYREJECTED || e == ENOKEY ||
-    e == ENOTSUP || e == EPROTO;
+  return e == EBADMSG || e == ENOENT || e == EKEYREJECTED || e == ENOTSUP ||
+    e == EPROTO;
 }
 
 static int
@@ -178,6 +180,20 @@ check_size (struct pack *p)
   return center_damaged (p->v->center, p->object, why);
 }
 
+/* Remember that the key of P's variant, which was asked for, is not here. */
+static int
+leave_out (struct pack *p)
+{
+  struct verify *v = p->v;
+
+  if (errno != ENOKEY && errno != EKEYREJECTED)
+    return -1;
+  v->unchecked = errno;
+  esp_error ("center %s: restore point %s: its variant %s was not checked",
+             v->center->config.name, v->m.rp.name, p->variant->id);
+  return 0;
+}
+
 static int
 check_pack (struct pack *p)
 {
@@ -189,7 +205,7 @@ check_pack (struct pack *p)
   if (p->variant->key[0] &&
       !(p->key = esp_segment_key_load (v->center->store, p->variant,
                                        v->key_file)))
-    return -1;
+    return leave_out (p);
   if (esp_center_index (v->center, &v->m, p->variant, v->map, v->key_file,
                         &p->index) == -1 ||
       check_size (p) == -1 || cut_into_chunks (p) == -1)
@@ -230,6 +246,24 @@ pack_clear (struct pack *p)
   pthread_mutex_destroy (&p->lock);
 }
 
+/* What was asked for is not there: a typing error, perhaps, but no damage. */
+static int
+no_variant (const struct verify *v, const char *only)
+{
+  CLEANUP_FREE char *list = NULL;
+  size_t size;
+
+  {
+    CLEANUP_FCLOSE FILE *f = open_memstream (&list, &size);
+    for (size_t i = 0; f && i < v->m.nvariants; i++)
+      fprintf (f, "%s%s", i ? ", " : "", v->m.variants[i].id);
+  }
+  errno = EINVAL;
+  esp_error ("center %s: restore point %s has no variant %s: it has %s",
+             v->center->config.name, v->m.rp.name, only, list ? list : "others");
+  return -1;
+}
+
 static int
 check_variants (struct verify *v, const char *only)
 {
@@ -258,9 +292,11 @@ check_variants (struct verify *v, const char *only)
   free (packs);
   if (n > 0 || r == -1)
     return r;
+  if (only && v->m.nvariants > 0)
+    return no_variant (v, only);
   errno = ENOENT;
-  esp_error ("center %s: restore point %s has no variant %s",
-             v->center->config.name, v->m.rp.name, only ? only : "at all");
+  esp_error ("center %s: restore point %s has no variant at all",
+             v->center->config.name, v->m.rp.name);
   return count (v);
 }
 
@@ -321,6 +357,6 @@ esp_center_verify (struct esp_center *center, const esp_uuid *uuid,
 
   esp_manifest_clear (&v.m);
   esp_map_free (v.map);
-  errno = saved;
-  return r == -1 ? -1 : v.findings;
+  errno = r == 0 && v.unchecked ? v.unchecked : saved;
+  return r == -1 || (v.findings == 0 && v.unchecked) ? -1 : v.findings;
 }
