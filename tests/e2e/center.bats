@@ -248,3 +248,28 @@ load ../lib/center
     not at b center check web >out
     grep -q "^BAD  reachable .*500" out
 }
+
+@test "a key file without an encrypted variant is refused: nothing goes out in the clear" {
+    two_stores 2
+    at a -q key create school; at a -q key export school school.key
+    ESPALIER_STORE=$D/a fails 2 "key=NAME" espalier push cafe c --key-file school.key
+    ESPALIER_STORE=$D/a fails 2 "key=NAME" espalier push cafe c --variant 64K,zstd --key-file school.key
+    [ -z "$(ls -A c)" ]
+    at a -q push cafe c --variant 64K,zstd,key=school --key-file school.key
+}
+
+@test "verify tells what it could not check from what is damaged" {
+    two_stores 2
+    at a -q key create school; at a -q key export school school.key
+    at a -q key create other; at a -q key export other other.key
+    at a -q push cafe c; at a -q push cafe c --variant 64K,zstd,key=school
+    export ESPALIER_STORE=$D/b
+    fails 1 "variant 64K-zstd-school was not checked" espalier center verify c base
+    not grep -q damaged err; not grep -q damaged out
+    fails 1 "other.key: is not the key" espalier center verify c base --key-file other.key
+    fails 1 "has no variant 1M-zstd: it has 256K-zstd, 64K-zstd-school" espalier center verify c base --variant 1M-zstd
+    espalier center verify c base --variant 256K-zstd
+    espalier center verify c base --key-file school.key
+    printf xx | dd of="c/restore-points/$(at a rp show base --json | jq -r .uuid)/256K-zstd.pack" bs=1 seek=5000 conv=notrunc status=none
+    fails 3 "is damaged" espalier center verify c base
+}

@@ -124,6 +124,10 @@ push_run (const struct args *args)
   if (options.variant &&
       esp_variant_parse (options.variant, &wish, &level) == -1)
     return CLI_USAGE;
+  /* Who gives a key wants what is sent encrypted. */
+  if (options.key_file && (!options.variant || !wish.key[0]))
+    return usage (args->cmd, "--key-file is for a variant that is encrypted: "
+                  "name the key, too, such as --variant 256K,zstd,key=NAME");
   if (cli_open () != 0 || signing_key (before) != 0 ||
       !(center = esp_center_open (cli.store, args->arg[1])))
     return CLI_FAILED;
