@@ -75,8 +75,8 @@ json_fetch (const struct esp_center_refs *refs, const char *center)
                        (json_int_t) (rp->data_blocks << ESP_BLOCK_SHIFT),
                        "here", rp_here (&rp->uuid)));
   }
-  return json_pack ("{s:s, s:o, s:o}", "center", center, "venues", venues,
-                    "restore_points", rps);
+  return json_pack ("{s:s, s:o, s:o, s:I}", "center", center, "venues", venues,
+                    "restore_points", rps, "left_out", (json_int_t) refs->bad);
 }
 
 static void
@@ -102,7 +102,8 @@ print_venues (const struct esp_center_refs *refs)
     table_time (t, r->pushed);
     table_cell (t, r->pushed_by ? r->pushed_by : "");
   }
-  table_end (t, "no venues there");
+  table_end (t, refs->bad ? "no venue there that can be believed"
+             : "no venues there");
 }
 
 static void
