@@ -104,6 +104,7 @@ extern int esp_center_refs (struct esp_center *center,
 /* What has been done, for the last line of the command. */
 struct esp_transfer {
   uint64_t rps, venues;         /* moved */
+  uint64_t kept;                /* venues changed here alone: left as they are */
   uint64_t already;             /* restore points that were there */
   uint64_t segments, bytes_raw, bytes_stored;   /* moved */
   uint64_t resumed;             /* bytes that an earlier attempt had moved */

@@ -129,8 +129,10 @@ run (struct venue_pull *p, const char *id, struct esp_transfer *done)
   }
   if (load_here (p, id) == -1 || (r = decide (p)) == -1)
     return -1;
-  if (r == 0)
+  if (r == 0) {
+    done->kept++;
     return 0;
+  }
   if (pull_disks (p, done) == -1 || set_venue (p) == -1)
     return -1;
   done->venues++;

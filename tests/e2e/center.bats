@@ -273,3 +273,33 @@ load ../lib/center
     printf xx | dd of="c/restore-points/$(at a rp show base --json | jq -r .uuid)/256K-zstd.pack" bs=1 seek=5000 conv=notrunc status=none
     fails 3 "is damaged" espalier center verify c base
 }
+
+@test "a pull says that it kept what was changed here" {
+    two_stores 2
+    at a -q push cafe c; at b -q pull c cafe
+    [[ $(at b pull c cafe) == *"were here"* ]]
+    at b -q venue set cafe --disk base
+    at b pull c cafe | grep -q "kept venue cafe: it was changed here.*--force"
+    at b pull c --all | grep -q "kept venues"
+    at b pull c cafe --json | jq -e '.kept == 1 and .venues == 0'
+    [ "$(at b venue show cafe --json | jq -r '.disks[0].tip_name')" = base ]
+    at b pull c cafe --force --json | jq -e '.kept == 0 and .venues == 1'
+}
+
+@test "a variant that no center can have is refused, whatever is here" {
+    two_stores 2
+    at a -q push cafe c
+    export ESPALIER_STORE=$D/b
+    for v in 64K,none "" 64k-none 3K-none 64K-zip 64K-zstd-; do
+        fails 2 "such as 64K-none" espalier pull c cafe --variant "$v"
+    done
+    espalier -q pull c cafe --variant 64K-none
+}
+
+@test "fetch does not call a center empty whose venues it cannot believe" {
+    two_stores 2
+    at a -q push cafe c; at b -q key untrust a
+    at b fetch c 2>err | grep -q "no venue there that can be believed"
+    grep -q "does not trust" err
+    at b fetch c --json 2>err | jq -e '.left_out > 0 and .venues == []'
+}

@@ -44,6 +44,8 @@ json_transfer (const char *key, const char *what, const char *center,
   json_object_set_new (o, "center", json_string (center));
   json_object_set_new (o, "restore_points", number (t->rps));
   json_object_set_new (o, "venues", number (t->venues));
+  if (strcmp (key, "pulled") == 0)
+    json_object_set_new (o, "kept", number (t->kept));
   json_object_set_new (o, "already", number (t->already));
   json_object_set_new (o, "segments", number (t->segments));
   json_object_set_new (o, "bytes", number (t->bytes_raw));
@@ -317,15 +319,40 @@ pull_object (struct esp_center *center, const struct args *args,
                 args->arg[1]);
 }
 
+/* Could that be a variant's id: "256K-zstd", "1M-none-school"?  What push
+ * takes, "256K,zstd", would never be found.
+ */
+static bool
+is_variant_id (const char *s)
+{
+  static const char *const sizes[] = {
+    "64K-", "128K-", "256K-", "512K-", "1M-", "2M-", "4M-",
+  };
+
+  for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    size_t n = strlen (sizes[i]);
+    if (strncmp (s, sizes[i], n) == 0 && (strncmp (s + n, "zstd", 4) == 0 ||
+                                          strncmp (s + n, "none", 4) == 0))
+      return s[n + 4] == 0 || (s[n + 4] == '-' && s[n + 5]);
+  }
+  return false;
+}
+
 static int
 check_pull (const struct args *args)
 {
+  const char *variant = opt_value (args, "variant");
+
   if (args->n == 1 && !opt_has (args, "all"))
     return usage (args->cmd, "what?  Give a venue, a restore point, or --all");
   if (args->n == 2 && opt_has (args, "all"))
     return usage (args->cmd, "--all goes without %s", args->arg[1]);
   if (opt_has (args, "all") && opt_has (args, "as"))
     return usage (args->cmd, "--as is for one restore point");
+  if (variant && !is_variant_id (variant))
+    return usage (args->cmd, "--variant %s: write it as the center has it: "
+                  "SEGMENT-zstd or SEGMENT-none, and -KEY where it is "
+                  "encrypted, such as 64K-none or 256K-zstd-school", variant);
   if (opt_has (args, "as") &&
       esp_name_check (opt_value (args, "as"), "restore point") == -1)
     return CLI_USAGE;
@@ -342,6 +369,31 @@ pull_progress (void *arg, uint64_t done, uint64_t total)
   return esp_progress_interrupted () ? -1 : 0;
 }
 
+/* The last line of a pull. */
+static int
+pull_done (const struct args *args, const char *what,
+           const struct esp_transfer *done)
+{
+  const char *center = args->arg[0];
+  json_t *json = cli.json ? json_transfer ("pulled", what, center, done)
+    : NULL;
+  char raw[16];
+
+  if (done->kept > 0 && args->n == 2)
+    return cli_done (json, "kept venue %s: it was changed here, and not at %s "
+                     "('espalier pull %s %s --force' takes the center's)", what,
+                     center, center, what);
+  if (done->rps == 0)
+    return cli_done (json, "pulled %s from %s: all of its restore points were "
+                     "here%s", what, center, done->kept == 0 ? "" :
+                     "; kept venues that were changed here alone");
+  return cli_done (json, "pulled %s from %s: %" PRIu64 " new restore point%s "
+                   "with %s of data, which %s", what, center, done->rps,
+                   plural (done->rps), esp_size_format (done->bytes_raw, raw),
+                   opt_has (args, "now") ? "is all here"
+                   : "comes when it is read");
+}
+
 static int
 pull_run (const struct args *args)
 {
@@ -353,7 +405,6 @@ pull_run (const struct args *args)
   };
   const char *what = args->n == 2 ? args->arg[1] : "all venues";
   struct tips tips = { 0 };
-  char raw[16];
   int r;
 
   if (check_pull (args) != 0)
@@ -371,13 +422,7 @@ pull_run (const struct args *args)
   free (tips.uuid);
   if (r != 0)
     return r == CLI_USAGE ? r : CLI_FAILED;
-  return cli_done (cli.json ? json_transfer ("pulled", what, args->arg[0],
-                                             &done) : NULL,
-                   "pulled %s from %s: %" PRIu64 " new restore point%s with %s "
-                   "of data, which %s", what, args->arg[0], done.rps,
-                   plural (done.rps), esp_size_format (done.bytes_raw, raw),
-                   opt_has (args, "now") ? "is all here"
-                   : "comes when it is read");
+  return pull_done (args, what, &done);
 }
 
 static const struct opt push_options[] = {
