@@ -29,6 +29,11 @@ struct esp_delay_params {
 #define ESP_READAHEAD_OFF 1
   bool background;              /* hydrate what is open, and what was wished */
   bool profile;                 /* learn and use boot profiles */
+  /* Asked, about four times a second, by a thread that waits in
+   * esp_delay_read: is the server ending, or the client gone?  Then the read
+   * fails with EIO.  NULL: it never is.
+   */
+  bool (*ending) (void);
 };
 
 /* Start the engine (threads; behind the fork), and make it the fetcher of

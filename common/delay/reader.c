@@ -13,6 +13,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -411,6 +412,32 @@ to_client (int err)
   return err == ENOSPC || err == ENOMEM ? err : EIO;
 }
 
+/* Until WAITER has all, or nobody needs it any more. */
+static void
+wait_while_wanted (struct esp_delay *delay, struct waiter *waiter)
+{
+  bool (*ending) (void) = delay->params.ending;
+
+  pthread_mutex_lock (&delay->lock);
+  waiter_wait_locked (delay, waiter,
+                      ending ? delay_now () + SECOND / 4 : UINT64_MAX);
+  while (waiter->pending > 0) {
+    pthread_mutex_unlock (&delay->lock);
+    bool end = ending ();
+    pthread_mutex_lock (&delay->lock);
+    if (end && waiter->pending > 0 && !waiter->err) {
+      waiter->err = ECANCELED;
+      snprintf (waiter->why, sizeof waiter->why,
+                "the server is ending, or the client is gone");
+    }
+    if (end)
+      break;
+    waiter_wait_locked (delay, waiter, delay_now () + SECOND / 4);
+  }
+  waiter_clear_locked (delay, waiter);
+  pthread_mutex_unlock (&delay->lock);
+}
+
 /* Wait for WANTS; what comes after OFFSET+COUNT is asked for behind them. */
 static int
 wait_for (struct esp_delay_reader *r, const struct wants *wants,
@@ -426,10 +453,7 @@ wait_for (struct esp_delay_reader *r, const struct wants *wants,
   queued = wants_queue_locked (wants, CLASS_DEMAND, &waiter);
   pthread_mutex_unlock (&delay->lock);
   reader_moved (r, offset, n);
-  pthread_mutex_lock (&delay->lock);
-  waiter_wait_locked (delay, &waiter, UINT64_MAX);
-  waiter_clear_locked (delay, &waiter);
-  pthread_mutex_unlock (&delay->lock);
+  wait_while_wanted (delay, &waiter);
   count (&r->counts.waited, delay_now () - begin);
   if (queued >= 0 && !waiter.err)
     return 0;

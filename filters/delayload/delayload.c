@@ -44,6 +44,13 @@ delayload_load (void)
   esp_stack_add (ESP_MODULE_DELAYLOAD);
 }
 
+/* nbdkit says so only to who would sleep: it returns at once. */
+static bool
+is_ending (void)
+{
+  return nbdkit_nanosleep (0, 1) == -1;
+}
+
 /* --- start and end ------------------------------------------------------- */
 
 static int
@@ -61,6 +68,7 @@ delayload_after_fork (nbdkit_backend *backend)
   store = esp_store_open (path);
   if (!store)
     return -1;
+  delayload_params.ending = is_ending;
   delay = esp_delay_start (store, &delayload_params);
   return delay ? 0 : -1;
 }

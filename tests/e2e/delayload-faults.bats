@@ -221,3 +221,25 @@ END
     echo "status $status"
     [ "$status" -eq 0 ]
 }
+
+@test "a server that waits for a center that hangs ends at SIGTERM, and when its client is gone" {
+    need_cold
+    pushed 4
+    another_center web c
+    TIMEOUT=60 pulled b web="$WEB"
+    faults web '[{"path": "pack$", "action": "hang"}]'
+    serve_delayed s b
+    cold read --leave --errors --limit 30 "$(uri cafe)" &
+    client=$!
+    wait_for "a read" grep -q "delayload: pread" s.log
+    SECONDS=0
+    stop_nbdkit
+    echo "ended after $SECONDS s"
+    [ "$SECONDS" -lt 10 ]
+    wait "$client" || true
+    serve_delayed t b
+    not cold read --leave --errors --limit 1 "$(uri cafe)"
+    SECONDS=0
+    stop_nbdkit
+    [ "$SECONDS" -lt 10 ]
+}
