@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "center/center.h"
+#include "center/cleanups.h"
 #include "store/rp-internal.h"
 #include "util/cleanup.h"
 
@@ -15,13 +16,6 @@
 #define CLEANUP_CENTER_CONFIG \
   __attribute__ ((cleanup (esp_center_config_clear)))
 #define CLEANUP_CENTER_REFS __attribute__ ((cleanup (esp_center_refs_clear)))
-ESP_DEFINE_CLEANUP (segment_key, struct esp_segment_key *,
-                    esp_segment_key_free)
-ESP_DEFINE_CLEANUP (signer, struct esp_signer *, esp_signer_free)
-ESP_DEFINE_CLEANUP (packer, struct esp_packer *, esp_packer_free)
-#define CLEANUP_SEGMENT_KEY ESP_CLEANUP (segment_key)
-#define CLEANUP_SIGNER ESP_CLEANUP (signer)
-#define CLEANUP_PACKER ESP_CLEANUP (packer)
 
 struct esp_center {
   struct esp_store *store;
@@ -51,6 +45,12 @@ extern int center_missing (const struct esp_center *center,
 extern char *center_pushed_by (void);
 /* Sleep about MS milliseconds; false when an interrupt came meanwhile. */
 extern bool center_pause (unsigned ms);
+
+/* An esp_sink_fn that fills BUF, which has ROOM; more is EPROTO, reported. */
+struct center_buffer { uint8_t *buf; size_t len, room; };
+extern int center_buffer_sink (void *buffer, const void *bytes, size_t len);
+/* Is all of the delayed restore point UUID local?  1, 0, -1. */
+extern int center_rp_whole (struct esp_store *store, const esp_uuid *uuid);
 
 /* The remote that C names; only checked, nothing is sent. */
 extern struct esp_remote *center_open_remote

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "center/center-internal.h"
+#include "store/have.h"
 #include "util/bits.h"
 #include "util/file.h"
 #include "util/host.h"
@@ -63,6 +64,34 @@ center_pushed_by (void)
   if (gethostname (host, sizeof host - 1) == -1 || !host[0])
     strcpy (host, "unknown host");
   return esp_asprintf ("%s (espalier %s)", host, esp_version ());
+}
+
+int
+center_buffer_sink (void *buffer, const void *bytes, size_t len)
+{
+  struct center_buffer *b = buffer;
+
+  if (len > b->room - b->len) {
+    errno = EPROTO;
+    esp_error ("a center sends more than was asked for");
+    return -1;
+  }
+  memcpy (b->buf + b->len, bytes, len);
+  b->len += len;
+  return 0;
+}
+
+int
+center_rp_whole (struct esp_store *store, const esp_uuid *uuid)
+{
+  struct esp_have *have = esp_have_open (store, uuid);
+  bool whole;
+
+  if (!have)
+    return -1;
+  whole = esp_have_complete (have);
+  esp_have_close (have);
+  return whole;
 }
 
 bool

@@ -219,23 +219,6 @@ look_once (struct esp_copies *c, struct place *p)
 
 /* --- a segment ------------------------------------------------------------------ */
 
-struct sink { uint8_t *to; size_t n, room; };
-
-static int
-keep (void *arg, const void *buf, size_t len)
-{
-  struct sink *s = arg;
-
-  if (len > s->room - s->n) {
-    errno = EPROTO;
-    esp_error ("it sends more than was asked for");
-    return -1;
-  }
-  memcpy (s->to + s->n, buf, len);
-  s->n += len;
-  return 0;
-}
-
 static int
 get_segment (struct place *p, struct copy *c, uint32_t number,
              const esp_digest *digest, void *raw, size_t len)
@@ -248,9 +231,9 @@ get_segment (struct place *p, struct copy *c, uint32_t number,
     return -1;
   }
   CLEANUP_FREE uint8_t *stored = malloc (s->stored);
-  struct sink sink = { stored, 0, s->stored };
+  struct center_buffer sink = { stored, 0, s->stored };
   const struct esp_get get = { .offset = s->offset, .len = s->stored,
-                               .sink = keep, .arg = &sink };
+                               .sink = center_buffer_sink, .arg = &sink };
   if (!stored)
     return center_no_memory ();
   if (esp_remote_get (p->center->remote, c->object, &get) == -1)

@@ -8,16 +8,14 @@
 #include <jansson.h>
 
 #include "center/format.h"
+#include "center/variant-json.h"
+#include "store/cleanups.h"
 #include "util/cleanup.h"
 #include "util/host.h"
 
-ESP_DEFINE_CLEANUP (json, json_t *, json_decref)
-ESP_DEFINE_CLEANUP (map, struct esp_map *, esp_map_free)
 ESP_DEFINE_CLEANUP (cipher_ctx, EVP_CIPHER_CTX *, EVP_CIPHER_CTX_free)
 ESP_DEFINE_CLEANUP (pkey, EVP_PKEY *, EVP_PKEY_free)
 ESP_DEFINE_CLEANUP (bio, BIO *, BIO_free)
-#define CLEANUP_JSON ESP_CLEANUP (json)
-#define CLEANUP_MAP ESP_CLEANUP (map)
 #define CLEANUP_CIPHER_CTX ESP_CLEANUP (cipher_ctx)
 #define CLEANUP_PKEY ESP_CLEANUP (pkey)
 #define CLEANUP_BIO ESP_CLEANUP (bio)
@@ -58,12 +56,6 @@ extern int aead_seal (EVP_CIPHER_CTX *ctx, const void *aad, size_t aad_len,
 extern bool aead_open (EVP_CIPHER_CTX *ctx, const void *aad, size_t aad_len,
                        const uint8_t *in, size_t len, void *head_out,
                        size_t head, void *out);
-
-/* --- variant.c -------------------------------------------------------- */
-extern json_t *variant_to_json (const struct esp_variant *v);
-/* The name of the first field that is wrong, or NULL. */
-extern const char *variant_from_json (json_t *o, const struct esp_rp *rp,
-                                      struct esp_variant *v);
 
 /* --- text.c: what manifests and references share ---------------------- */
 #define PUSHED_BY_MAX 256u

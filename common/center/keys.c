@@ -7,11 +7,10 @@
 #include <string.h>
 #include <openssl/crypto.h>
 
+#include "center/cleanups.h"
 #include "center/format-internal.h"
 #include "center/keyfile.h"
 #include "util/file.h"
-
-ESP_DEFINE_CLEANUP (signer, struct esp_signer *, esp_signer_free)
 
 struct list {
   struct esp_store *store;

@@ -24,6 +24,7 @@
 
 #include "center/origin-internal.h"
 #include "image/detect.h"
+#include "store/cleanups.h"
 #include "util/bits.h"
 #include "util/cleanup.h"
 #include "util/file.h"
@@ -31,7 +32,6 @@
 
 ESP_DEFINE_CLEANUP (remote, struct esp_remote *, esp_remote_close)
 ESP_DEFINE_CLEANUP (pool, struct nbd_pool *, nbd_pool_put)
-ESP_DEFINE_CLEANUP (map, struct esp_map *, esp_map_free)
 
 /* --- URLs -------------------------------------------------------------------- */
 

@@ -109,31 +109,15 @@ push_settle (struct push_rp *p)
 
 /* --- a pack that is there ----------------------------------------------------- */
 
-struct sample { uint8_t *buf; size_t len, room; };
-
-static int
-sample_sink (void *arg, const void *buf, size_t len)
-{
-  struct sample *s = arg;
-
-  if (len > s->room - s->len) {
-    errno = EPROTO;
-    return -1;
-  }
-  memcpy (s->buf + s->len, buf, len);
-  s->len += len;
-  return 0;
-}
-
 /* 1, 0, -1 (the caller catches what is reported). */
 static int
 look_at_segment (struct push_rp *p, struct esp_packer *packer, size_t i,
                  uint8_t *stored, uint8_t *raw)
 {
   const struct esp_segment *s = &p->segments[i];
-  struct sample sample = { stored, 0, s->stored };
+  struct center_buffer sample = { stored, 0, s->stored };
   const struct esp_get get = { .offset = s->offset, .len = s->stored,
-                               .sink = sample_sink, .arg = &sample };
+                               .sink = center_buffer_sink, .arg = &sample };
   size_t len = (size_t) esp_segment_blocks (p->map, p->variant.shift,
                                             s->number) << ESP_BLOCK_SHIFT;
 

@@ -108,19 +108,14 @@ pack_is_there (struct push *push, const esp_uuid *uuid,
 static int
 other_variant_will_do (struct push *push, const struct esp_rp *rp)
 {
-  struct esp_have *have;
-  bool complete;
+  int whole;
 
   if (!push->options->variant)
     return 1;
   if (rp->kind != ESP_RP_DELAYED)
     return 0;
-  have = esp_have_open (push->center->store, &rp->uuid);
-  if (!have)
-    return -1;
-  complete = esp_have_complete (have);
-  esp_have_close (have);
-  return !complete;
+  whole = center_rp_whole (push->center->store, &rp->uuid);
+  return whole == -1 ? -1 : !whole;
 }
 
 static int

@@ -291,6 +291,8 @@ extern int esp_s3_upload_begin (struct esp_call *c, const struct esp_op *op,
 extern char *esp_s3_upload_query (const char *id, const char *fmt, ...)
   ESP_PRINTF (2, 3);
 
+/* Replace *TO by a copy of TEXT; 0, or -1 with T filled. */
+extern int esp_xml_copy (struct esp_try *t, char **to, const char *text);
 /* Call FN for each element of the XML text at its end, with the text that it
  * held itself and how deep it lies (the root: 1).  -1 with T filled when it
  * is no XML, or FN returns -1 with T filled.

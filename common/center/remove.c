@@ -60,19 +60,14 @@ static int
 needs_center (struct esp_store *store, const struct esp_rp *rp,
               const char *center)
 {
-  struct esp_have *have;
-  bool complete, further;
+  bool further;
   int r = rp->kind == ESP_RP_DELAYED
     ? only_source (store, rp, center, &further) : 0;
 
   if (r != 1)
     return r;
-  have = esp_have_open (store, &rp->uuid);
-  if (!have)
-    return -1;
-  complete = esp_have_complete (have);
-  esp_have_close (have);
-  return !complete;
+  r = center_rp_whole (store, &rp->uuid);
+  return r == -1 ? -1 : !r;
 }
 
 static int

@@ -35,14 +35,6 @@ clear_page (struct page *p)
 }
 
 static int
-copy_text (struct page *p, char **to, const char *text)
-{
-  free (*to);
-  *to = strdup (text);
-  return *to ? 0 : esp_try_fail (p->t, ENOMEM, "malloc: %m");
-}
-
-static int
 decode_key (struct page *p, const char *text)
 {
   int len;
@@ -50,7 +42,7 @@ decode_key (struct page *p, const char *text)
 
   if (!plain)
     return esp_try_fail (p->t, ENOMEM, "malloc: %m");
-  int e = copy_text (p, &p->key, strlen (plain) == (size_t) len ? plain : "");
+  int e = esp_xml_copy (p->t, &p->key, strlen (plain) == (size_t) len ? plain : "");
   curl_free (plain);
   return e;
 }
@@ -105,7 +97,7 @@ page_element (void *arg, const char *element, const char *text,
   else if (depth == 2 && strcmp (element, "IsTruncated") == 0)
     p->truncated = strcmp (text, "true") == 0;
   else if (depth == 2 && strcmp (element, "NextContinuationToken") == 0)
-    return copy_text (p, &p->token, text);
+    return esp_xml_copy (p->t, &p->token, text);
   return 0;
 }
 

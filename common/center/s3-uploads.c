@@ -52,14 +52,6 @@ clear_page (struct page *p)
   errno = saved;
 }
 
-static int
-copy_text (struct page *p, char **to, const char *text)
-{
-  free (*to);
-  *to = strdup (text);
-  return *to ? 0 : esp_try_fail (p->t, ENOMEM, "malloc: %m");
-}
-
 /* Uploads of keys that are no names of ours are left out. */
 static int
 end_upload (struct page *p)
@@ -84,9 +76,9 @@ upload_element (void *arg, const char *element, const char *text,
   struct page *p = arg;
 
   if (depth == 3 && strcmp (element, "Key") == 0)
-    return copy_text (p, &p->key, text);
+    return esp_xml_copy (p->t, &p->key, text);
   if (depth == 3 && strcmp (element, "UploadId") == 0)
-    return copy_text (p, &p->id, text);
+    return esp_xml_copy (p->t, &p->id, text);
   if (depth == 3 && strcmp (element, "Initiated") == 0)
     p->begun = seconds_of (text);
   else if (depth == 2 && strcmp (element, "Upload") == 0)
@@ -94,9 +86,9 @@ upload_element (void *arg, const char *element, const char *text,
   else if (depth == 2 && strcmp (element, "IsTruncated") == 0)
     p->truncated = strcmp (text, "true") == 0;
   else if (depth == 2 && strcmp (element, "NextKeyMarker") == 0)
-    return copy_text (p, &p->next_key, text);
+    return esp_xml_copy (p->t, &p->next_key, text);
   else if (depth == 2 && strcmp (element, "NextUploadIdMarker") == 0)
-    return copy_text (p, &p->next_id, text);
+    return esp_xml_copy (p->t, &p->next_id, text);
   return 0;
 }
 

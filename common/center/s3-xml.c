@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <expat.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "center/remote-internal.h"
@@ -70,6 +71,14 @@ on_end (void *arg, const XML_Char *name)
   }
   x->depth--;
   x->n = 0;
+}
+
+int
+esp_xml_copy (struct esp_try *t, char **to, const char *text)
+{
+  free (*to);
+  *to = strdup (text);
+  return *to ? 0 : esp_try_fail (t, ENOMEM, "malloc: %m");
 }
 
 int

@@ -16,6 +16,7 @@
 #include <openssl/kdf.h>
 #include <openssl/rand.h>
 
+#include "center/cleanups.h"
 #include "center/format-internal.h"
 #include "center/keyfile.h"
 #include "util/file.h"
@@ -29,8 +30,6 @@
 
 ESP_DEFINE_CLEANUP (kdf, EVP_KDF *, EVP_KDF_free)
 ESP_DEFINE_CLEANUP (kdf_ctx, EVP_KDF_CTX *, EVP_KDF_CTX_free)
-ESP_DEFINE_CLEANUP (segment_key, struct esp_segment_key *,
-                    esp_segment_key_free)
 
 static int
 hkdf (const uint8_t secret[SECRET], const uint8_t *salt, size_t salt_len,

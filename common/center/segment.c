@@ -18,6 +18,7 @@
 #include <string.h>
 #include <zstd.h>
 
+#include "center/cleanups.h"
 #include "center/format-internal.h"
 #include "util/endian.h"
 
@@ -47,7 +48,6 @@ esp_packer_free (struct esp_packer *p)
   free (p->buf);
   free (p);
 }
-ESP_DEFINE_CLEANUP (packer, struct esp_packer *, esp_packer_free)
 
 struct esp_packer *
 esp_packer_new (enum esp_codec codec, int level,

@@ -15,6 +15,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include "center/cleanups.h"
 #include "center/format-internal.h"
 #include "center/keyfile.h"
 #include "util/file.h"
@@ -31,7 +32,6 @@ struct esp_signer {
   char id[17];
 };
 
-ESP_DEFINE_CLEANUP (signer, struct esp_signer *, esp_signer_free)
 ESP_DEFINE_CLEANUP (md_ctx, EVP_MD_CTX *, EVP_MD_CTX_free)
 #define CLEANUP_MD_CTX ESP_CLEANUP (md_ctx)
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <openssl/crypto.h>
 
+#include "center/cleanups.h"
 #include "center/format-internal.h"
 #include "center/keyfile.h"
 #include "util/file.h"
@@ -19,7 +20,6 @@ struct esp_trust {
 };
 
 ESP_DEFINE_CLEANUP (trust, struct esp_trust *, esp_trust_free)
-ESP_DEFINE_CLEANUP (signer, struct esp_signer *, esp_signer_free)
 
 void
 esp_trust_free (struct esp_trust *trust)

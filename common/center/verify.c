@@ -66,22 +66,6 @@ count (struct verify *v)
 
 /* --- segments -------------------------------------------------------------- */
 
-struct buffer { uint8_t *buf; size_t len, room; };
-
-static int
-sink (void *arg, const void *buf, size_t len)
-{
-  struct buffer *b = arg;
-
-  if (len > b->room - b->len) {
-    errno = EPROTO;
-    return -1;
-  }
-  memcpy (b->buf + b->len, buf, len);
-  b->len += len;
-  return 0;
-}
-
 static int
 advance (struct pack *p, uint64_t bytes)
 {
@@ -130,9 +114,9 @@ check_chunk (void *arg, size_t i)
   CLEANUP_FREE uint8_t *raw = malloc ((size_t) 1 << p->index.shift);
   CLEANUP_PACKER struct esp_packer *packer =
     esp_packer_new (p->variant->codec, 0, p->key);
-  struct buffer b = { buf, 0, len };
+  struct center_buffer b = { buf, 0, len };
   const struct esp_get get = { .offset = first->offset, .len = len,
-                               .sink = sink, .arg = &b };
+                               .sink = center_buffer_sink, .arg = &b };
 
   if (!buf || !raw || !packer)
     return center_no_memory ();

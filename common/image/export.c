@@ -195,7 +195,7 @@ move_in_place (struct export *e, bool force)
 }
 
 static int
-export_source (struct export *e, struct esp_source *source, const char *format,
+export_source (struct export *e, struct esp_image_source *source, const char *format,
                bool force, esp_progress_fn progress, void *parg)
 {
   int r = strcmp (format, "raw") == 0 ? start_raw (e, source->size)
@@ -217,7 +217,7 @@ esp_image_export (struct esp_image *image, const char *path,
   __attribute__ ((cleanup (export_clear))) struct export e = {
     .path = path, .dir = -1, .fd = -1,
   };
-  struct esp_source *source;
+  struct esp_image_source *source;
   int r;
 
   if (strcmp (format, "raw") != 0 && strcmp (format, "qcow2") != 0) {

@@ -14,7 +14,7 @@
 
 struct nbd_handle;
 
-struct esp_source {
+struct esp_image_source {
   char *path;                   /* for messages */
   char format[16];
   uint64_t size;
@@ -29,7 +29,7 @@ struct esp_source {
  * (or at the end of the image).
  */
 struct esp_walk {
-  struct esp_source *source;
+  struct esp_image_source *source;
   esp_source_fn fn;
   void *arg;
   esp_progress_fn progress;

@@ -143,7 +143,7 @@ import_run (void *arg, uint64_t offset, uint64_t len, const void *buf)
 }
 
 static int
-check_sizes (const struct import *im, const struct esp_source *source)
+check_sizes (const struct import *im, const struct esp_image_source *source)
 {
   char a[16], b[16];
 
@@ -170,7 +170,7 @@ check_sizes (const struct import *im, const struct esp_source *source)
 }
 
 int
-esp_draft_import (struct esp_draft *draft, struct esp_source *source,
+esp_draft_import (struct esp_draft *draft, struct esp_image_source *source,
                   struct esp_image *parent, esp_progress_fn progress,
                   void *parg)
 {

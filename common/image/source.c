@@ -24,13 +24,11 @@
 #include <jansson.h>
 
 #include "image/image-internal.h"
+#include "store/cleanups.h"
 #include "util/bits.h"
 #include "util/endian.h"
 #include "util/file.h"
 #include "util/host.h"
-
-ESP_DEFINE_CLEANUP (json, json_t *, json_decref)
-#define CLEANUP_JSON ESP_CLEANUP (json)
 
 #define TOLD_BYTES (UINT64_C (8) << 20)       /* between progress calls */
 
@@ -121,7 +119,7 @@ device_size (int fd, const char *path, uint64_t *size)
 
 /* Open PATH, whatever it is; O_NONBLOCK so that a FIFO does not wait. */
 static int
-source_open_file (struct esp_source *s)
+source_open_file (struct esp_image_source *s)
 {
   s->fd = open (s->path, O_RDONLY|O_CLOEXEC|O_NONBLOCK);
   if (s->fd == -1 || fstat (s->fd, &s->st) == -1) {
@@ -202,7 +200,7 @@ check_images (const char *path, const char *format)
 }
 
 static int
-source_open_server (struct esp_source *s)
+source_open_server (struct esp_image_source *s)
 {
   if (check_images (s->path, s->format) == -1)
     return -1;
@@ -218,7 +216,7 @@ source_open_server (struct esp_source *s)
 }
 
 static int
-source_prepare (struct esp_source *s, const char *path, const char *format)
+source_prepare (struct esp_image_source *s, const char *path, const char *format)
 {
   s->path = strdup (path);
   if (s->path == NULL) {
@@ -240,10 +238,10 @@ source_prepare (struct esp_source *s, const char *path, const char *format)
   return source_open_server (s);
 }
 
-struct esp_source *
+struct esp_image_source *
 esp_source_open (const char *path, const char *format)
 {
-  struct esp_source *s = calloc (1, sizeof *s);
+  struct esp_image_source *s = calloc (1, sizeof *s);
 
   if (s == NULL) {
     esp_error ("malloc: source: %m");
@@ -256,10 +254,10 @@ esp_source_open (const char *path, const char *format)
   return NULL;
 }
 
-struct esp_source *
+struct esp_image_source *
 esp_source_image (struct esp_image *image)
 {
-  struct esp_source *s = calloc (1, sizeof *s);
+  struct esp_image_source *s = calloc (1, sizeof *s);
 
   if (s == NULL) {
     esp_error ("malloc: source: %m");
@@ -273,7 +271,7 @@ esp_source_image (struct esp_image *image)
 }
 
 void
-esp_source_close (struct esp_source *s)
+esp_source_close (struct esp_image_source *s)
 {
   int saved = errno;
 
@@ -288,13 +286,13 @@ esp_source_close (struct esp_source *s)
 }
 
 uint64_t
-esp_source_size (const struct esp_source *source)
+esp_source_size (const struct esp_image_source *source)
 {
   return source->size;
 }
 
 const char *
-esp_source_format (const struct esp_source *source)
+esp_source_format (const struct esp_image_source *source)
 {
   return source->format;
 }
@@ -322,7 +320,7 @@ esp_walk_run (struct esp_walk *w, uint64_t offset, uint64_t len,
 
 /* The data at or behind OFFSET: [*START, *END), whole blocks. */
 static void
-next_data (struct esp_source *s, uint64_t offset, uint64_t *start,
+next_data (struct esp_image_source *s, uint64_t offset, uint64_t *start,
            uint64_t *end)
 {
   uint64_t mask = ESP_BLOCK_SIZE - 1;
@@ -346,7 +344,7 @@ next_data (struct esp_source *s, uint64_t offset, uint64_t *start,
 static int
 read_data (struct esp_walk *w, char *buf, uint64_t offset, uint64_t end)
 {
-  struct esp_source *s = w->source;
+  struct esp_image_source *s = w->source;
   uint64_t k;
 
   for (; offset < end; offset += k) {
@@ -408,7 +406,7 @@ image_extent (void *arg, uint64_t offset, uint64_t len, enum esp_state state)
 
 /* Is the file what it was when it was opened? */
 static int
-check_unchanged (struct esp_source *s)
+check_unchanged (struct esp_image_source *s)
 {
   struct stat now;
 
@@ -429,7 +427,7 @@ check_unchanged (struct esp_source *s)
 }
 
 int
-esp_source_read (struct esp_source *source, esp_source_fn fn, void *arg,
+esp_source_read (struct esp_image_source *source, esp_source_fn fn, void *arg,
                  esp_progress_fn progress, void *parg)
 {
   struct esp_walk w = {

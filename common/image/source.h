@@ -16,20 +16,20 @@
 
 #pragma GCC visibility push(default)
 
-struct esp_source;
+struct esp_image_source;
 
 /* Open the image at PATH for reading.  FORMAT: as qemu names it ("raw",
  * "qcow2", …), or NULL to detect it from its magic (a file without a known
  * one is raw).  Errors say what to do: no such file, no qemu-nbd, a
  * backing file that is missing (its name), in use by another program.
  */
-extern struct esp_source *esp_source_open (const char *path,
-                                           const char *format);
+extern struct esp_image_source *esp_source_open (const char *path,
+                                                 const char *format);
 /* A restore point as a source. */
-extern struct esp_source *esp_source_image (struct esp_image *image);
-extern void esp_source_close (struct esp_source *source);
-extern uint64_t esp_source_size (const struct esp_source *source);
-extern const char *esp_source_format (const struct esp_source *source);
+extern struct esp_image_source *esp_source_image (struct esp_image *image);
+extern void esp_source_close (struct esp_image_source *source);
+extern uint64_t esp_source_size (const struct esp_image_source *source);
+extern const char *esp_source_format (const struct esp_image_source *source);
 
 /* Read the source from beginning to end: FN gets runs in order without
  * gaps, with their bytes (BUF not NULL, LEN at most 4 MiB) or known to be
@@ -38,14 +38,14 @@ extern const char *esp_source_format (const struct esp_source *source);
  */
 typedef int (*esp_source_fn) (void *arg, uint64_t offset, uint64_t len,
                               const void *buf);
-extern int esp_source_read (struct esp_source *source, esp_source_fn fn,
+extern int esp_source_read (struct esp_image_source *source, esp_source_fn fn,
                             void *arg, esp_progress_fn progress, void *parg);
 
 /* Fill DRAFT (a root) with SOURCE; blocks of zero are kept as holes.  Or
  * (a child) with the blocks in which SOURCE differs from PARENT.
  */
 extern int esp_draft_import (struct esp_draft *draft,
-                             struct esp_source *source,
+                             struct esp_image_source *source,
                              struct esp_image *parent,
                              esp_progress_fn progress, void *parg);
 

@@ -26,11 +26,10 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "store/cleanups.h"
 #include "store/mappriv.h"
 #include "util/cleanup.h"
 #include "util/host.h"
-
-ESP_DEFINE_CLEANUP (map, struct esp_map *, esp_map_free)
 
 static _Atomic uint64_t *
 alloc_words (uint64_t nwords)

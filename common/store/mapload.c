@@ -13,14 +13,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/cleanups.h"
 #include "store/mappriv.h"
 #include "util/cleanup.h"
 #include "util/endian.h"
 #include "util/file.h"
 #include "util/host.h"
 #include "util/sum.h"
-
-ESP_DEFINE_CLEANUP (map, struct esp_map *, esp_map_free)
 
 /* What is in a slot. */
 enum slot { EMPTY, VALID, DAMAGED, UNKNOWN };

@@ -6,15 +6,12 @@
 
 #include <jansson.h>
 
+#include "store/cleanups.h"
 #include "store/rp.h"
 #include "util/cleanup.h"
 
-ESP_DEFINE_CLEANUP (json, json_t *, json_decref)
-ESP_DEFINE_CLEANUP (map, struct esp_map *, esp_map_free)
 ESP_DEFINE_CLEANUP (chain, struct esp_chain *, esp_chain_close)
 ESP_DEFINE_CLEANUP (image, struct esp_image *, esp_image_close)
-#define CLEANUP_JSON ESP_CLEANUP (json)
-#define CLEANUP_MAP ESP_CLEANUP (map)
 #define CLEANUP_CHAIN ESP_CLEANUP (chain)
 #define CLEANUP_IMAGE ESP_CLEANUP (image)
 

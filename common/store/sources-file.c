@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "center/variant-json.h"
 #include "store/have-internal.h"
 #include "util/doc.h"
 #include "util/endian.h"
@@ -27,11 +28,6 @@
 #define INDEX_MAGIC "ESPINDEX"
 #define INDEX_HEAD 32u
 #define INDEX_ENTRY 48u
-
-/* center/variant.c: a variant as in a manifest. */
-extern json_t *variant_to_json (const struct esp_variant *v);
-extern const char *variant_from_json (json_t *o, const struct esp_rp *rp,
-                                      struct esp_variant *v);
 
 void
 esp_source_list_clear (struct esp_source_list *list)

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <jansson.h>
 
+#include "store/cleanups.h"
 #include "store/fields.h"
 #include "store/internal.h"
 #include "store/venue.h"
@@ -19,9 +20,6 @@
 #define DISKS_MAX (ESP_DISK_NUMBER_MAX + 1u)
 /* Nobody counts so far; a damaged document may. */
 #define REVISION_MAX (UINT64_C (1) << 48)
-
-ESP_DEFINE_CLEANUP (json, json_t *, json_decref)
-#define CLEANUP_JSON ESP_CLEANUP (json)
 
 /* --- reading ----------------------------------------------------------- */
 

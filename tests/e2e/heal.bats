@@ -51,6 +51,13 @@ reads ()
           -c "for at in [$(IFS=,; echo "${*:2}")]: assert h.pread(4096, at) == d[at:at + 4096], at"
 }
 
+center_is_back ()
+{
+    local port; port=$(cat web.port)
+    rm web.port                       # else the old one says that it listens
+    serve_center --port "$port"
+}
+
 start_seat ()
 {
     start_nbdkit seat --filter="$DELAYLOAD" "$VENUE" store="$D/b" delayload-background=off "$@"
@@ -93,7 +100,7 @@ for at in (98304, 65536):
 '
     reads v2.img 0 131072 1300000 5000000
     grep -q 'base.*center web\|center web.*base\|web:' seat.log
-    serve_center --port "$(cat web.port)"
+    center_is_back
     reads v2.img 98304 65536
     stop_nbdkit
     grep -q ' 1 healed' seat.log
@@ -136,7 +143,7 @@ for at in (98304, 65536):
     # What v2 wrote over is nobody's but base's.
     jq -e '[.findings[] | select(.offset == 1310720)][0] | .restore_points == ["base"] and .venues == []' <<<"$output"
     jq -e '.findings[0] | .restore_points == ["base", "v2"] and .venues == ["cafe/0"]' <<<"$output"
-    serve_center --port "$(cat web.port)"
+    center_is_back
     at b -q hydrate cafe --now
     at b store scrub --json | jq -e '.dropped == 0 and .mended == 0'
 }

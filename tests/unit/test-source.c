@@ -54,7 +54,7 @@ import (struct tree *t, const char *name, int parent)
   CLEANUP_FREE char *raw = esp_asprintf ("%s.raw", path);
   CLEANUP_FREE char *rp_name = esp_asprintf ("rp-%d", t->n);
   CLEANUP_IMAGE struct esp_image *image = NULL;
-  struct esp_source *s = esp_source_open (path, NULL);
+  struct esp_image_source *s = esp_source_open (path, NULL);
   struct member *m = &t->m[t->n];
   struct esp_draft *draft;
   int fd;
@@ -86,7 +86,7 @@ static void
 refused (struct tree *t, const char *name, const char *text)
 {
   CLEANUP_FREE char *path = in_dir (t, name);
-  struct esp_source *s;
+  struct esp_image_source *s;
 
   unit_error[0] = 0;
   s = esp_source_open (path, NULL);
@@ -239,7 +239,7 @@ smaller_image_is_no_child (void **state)
   struct tree *t = *state;
   CLEANUP_IMAGE struct esp_image *image = NULL;
   CLEANUP_FREE char *path = in_dir (t, "a.raw");
-  struct esp_source *s;
+  struct esp_image_source *s;
   struct esp_draft *draft;
   int root = tree_add (t, -1, 30 * MIB, 1);
 
@@ -349,7 +349,7 @@ names_that_look_like_something_else_are_files (void **state)
   /* And relative to the working directory. */
   CLEANUP_FREE char *x = in_dir (t, "");
   assert_int_equal (chdir (x), 0);
-  struct esp_source *s = esp_source_open ("nbd:-x, y=\"z\"", NULL);
+  struct esp_image_source *s = esp_source_open ("nbd:-x, y=\"z\"", NULL);
   assert_non_null (s);
   assert_string_equal (esp_source_format (s), "qcow2");
   esp_source_close (s);
@@ -372,7 +372,7 @@ change_while_reading_is_noticed (void **state)
 {
   struct tree *t = *state;
   CLEANUP_FREE char *path = in_dir (t, "a.raw");
-  struct esp_source *s;
+  struct esp_image_source *s;
 
   assert_int_equal (sh (t, MAKE_RAW), 0);
   s = esp_source_open (path, NULL);
@@ -418,7 +418,7 @@ progress_can_stop_the_reading (void **state)
 {
   struct tree *t = *state;
   CLEANUP_FREE char *path = in_dir (t, "a.qcow2");
-  struct esp_source *s;
+  struct esp_image_source *s;
   uint64_t next = 0;
 
   need_qemu ();

@@ -11,7 +11,7 @@
 #include "plain.h"
 #include "store/rp.h"
 
-ESP_DEFINE_CLEANUP (source, struct esp_source *, esp_source_close)
+ESP_DEFINE_CLEANUP (source, struct esp_image_source *, esp_source_close)
 #define CLEANUP_SOURCE ESP_CLEANUP (source)
 
 /* What all ways to make a root have. */
@@ -49,7 +49,7 @@ static int
 add_copy (struct root *root, const char *image, const char *format)
 {
   CLEANUP_PROGRESS struct esp_progress *bar = work_begin ("reading");
-  CLEANUP_SOURCE struct esp_source *source = esp_source_open (image, format);
+  CLEANUP_SOURCE struct esp_image_source *source = esp_source_open (image, format);
   struct esp_draft *draft;
 
   if (!source)
@@ -79,7 +79,7 @@ add_in_place (const struct args *args, struct root *root, const char *image)
     return CLI_FAILED;
   }
   if (!format) {
-    CLEANUP_SOURCE struct esp_source *source = esp_source_open (path, NULL);
+    CLEANUP_SOURCE struct esp_image_source *source = esp_source_open (path, NULL);
     if (!source)
       return CLI_FAILED;
     if (strcmp (esp_source_format (source), "raw") != 0) {

@@ -12,7 +12,7 @@
 #include "store/rp.h"
 #include "util/bits.h"
 
-ESP_DEFINE_CLEANUP (source, struct esp_source *, esp_source_close)
+ESP_DEFINE_CLEANUP (source, struct esp_image_source *, esp_source_close)
 ESP_DEFINE_CLEANUP (image, struct esp_image *, esp_image_close)
 #define CLEANUP_SOURCE ESP_CLEANUP (source)
 #define CLEANUP_IMAGE ESP_CLEANUP (image)
@@ -63,7 +63,7 @@ create_from_overlay (const struct args *args, struct making *m)
 /* SOURCE NULL: nothing differs (a larger disk, other resources). */
 static int
 create_child (struct making *m, const struct esp_rp *parent,
-              struct esp_source *source)
+              struct esp_image_source *source)
 {
   CLEANUP_PROGRESS struct esp_progress *bar = work_begin ("comparing");
   CLEANUP_IMAGE struct esp_image *below = NULL;
@@ -91,7 +91,7 @@ static int
 create_from_parent (const struct args *args, struct making *m)
 {
   CLEANUP_RP struct esp_rp parent = { 0 };
-  CLEANUP_SOURCE struct esp_source *source = NULL;
+  CLEANUP_SOURCE struct esp_image_source *source = NULL;
   const char *image = opt_value (args, "from-image");
 
   if (esp_catalog_rp_find (cli_catalog (), opt_value (args, "parent"),
