@@ -101,7 +101,7 @@ for at in (98304, 65536):
     reads v2.img 0 131072 1300000 5000000
     grep -q 'base.*center web\|center web.*base\|web:' seat.log
     center_is_back
-    reads v2.img 98304 65536
+    reads v2.img 98304 65536 || { cat web.err web.log; tail -n 30 seat.log; return 1; }
     stop_nbdkit
     grep -q ' 1 healed' seat.log
 }
