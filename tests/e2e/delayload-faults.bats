@@ -106,7 +106,7 @@ fault_told ()
     bad=http://127.0.0.1:$(cat web.port)
     rm -rf b; TIMEOUT=1 RETRIES=1 pulled b web="$bad" good="$good"
     mv b cold
-    for kind in $kinds; do
+    for kind in delay cut hang silent trickle 200 404 500 short-length wrong-range flip wrong-object; do
         rm -rf b; cp -a --sparse=always cold b
         : >web.log; faults web "$(fault "$kind")"
         serve_delayed s b delayload-background=off
