@@ -510,6 +510,7 @@ merge (struct merge *m)
   if (become_stored (m) == -1 || load_maps (m) == -1 || copy_data (m) == -1)
     return -1;
   esp_rp_step ("merge: after the data");
+  profile_take_over (m->store, &m->c, &m->p.uuid, m->locks[0]);
   if (replace_map (m) == -1)
     return -1;
   esp_rp_step ("merge: before the chains");

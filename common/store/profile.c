@@ -172,6 +172,56 @@ esp_rp_profile (struct esp_store *store, const esp_uuid *tip,
   return 0;
 }
 
+/* --- merging ----------------------------------------------------------- */
+
+/* What CHILD, which has none of its own, goes by as far as it is PARENT's
+ * own, into DIR.  1: there is nothing of that kind.
+ */
+static int
+take_over (struct esp_store *store, const esp_uuid *child,
+           const esp_uuid *parent, int dir)
+{
+  CLEANUP_PROFILE struct esp_profile own = { 0 }, p = { 0 };
+  CLEANUP_CHAIN struct esp_chain *chain = esp_rp_open_chain (store, child);
+  CLEANUP_FREE void *buf = NULL;
+  unsigned owner = chain ? esp_chain_depth (chain) : 0;
+  size_t len;
+
+  if (!chain)
+    return -1;
+  if (load_sound (store, child, esp_chain_size (chain), &own) == 0)
+    return 1;
+  if (errno != ENOENT)
+    return -1;
+  while (owner > 0 && !esp_uuid_eq (esp_chain_owner (chain, owner), parent))
+    owner--;
+  if (owner == 0)
+    return 1;                   /* an earlier attempt came as far as that */
+  if (load_sound (store, parent, esp_chain_size (chain), &p) == -1)
+    return errno == ENOENT ? 1 : -1;
+  if (drop_overwritten (chain, owner, &p) == -1)
+    return -1;
+  if (p.n == 0)
+    return 1;
+  buf = esp_profile_pack (&p, &len);
+  return buf ? esp_write_file_atomic (dir, ESP_RP_PROFILE, buf, len, 0644)
+    : -1;
+}
+
+void
+profile_take_over (struct esp_store *store, const struct esp_rp *child,
+                   const esp_uuid *parent, int dir)
+{
+  char cause[512] = "";
+  struct esp_catch before = esp_catch_begin (cause, sizeof cause);
+  int r = take_over (store, &child->uuid, parent, dir);
+
+  esp_catch_end (before);
+  if (r == -1)
+    esp_warning ("restore point %s: the boot profile of its parent is lost: "
+                 "%s", child->name, cause);
+}
+
 /* --- saving ------------------------------------------------------------ */
 
 /* The directory of UUID, locked (shared) against merging, deletion, gc. */

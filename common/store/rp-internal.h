@@ -119,6 +119,16 @@ extern int drafts_publish (struct esp_draft **drafts, size_t n);
 /* Of one that is published. */
 extern void draft_free (struct esp_draft *draft);
 
+/* --- profile.c ---------------------------------------------------------- */
+/* PARENT is about to be merged into its only CHILD, whose directory DIR is
+ * locked exclusively and whose chain is still the old one: the child, if it
+ * has no profile of its own, takes over the parent's, less what it
+ * overwrote.  Only advice is lost where that fails: a warning.
+ */
+extern void profile_take_over (struct esp_store *store,
+                               const struct esp_rp *child,
+                               const esp_uuid *parent, int dir);
+
 /* --- delayed.c --------------------------------------------------------- */
 /* The files of a delayed restore point beside data, map, chain and meta,
  * written into DIR, each durable once DIR is synced.

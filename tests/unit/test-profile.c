@@ -276,6 +276,76 @@ test_inherit (void **state)
   esp_profile_clear (&q);
 }
 
+static void
+merge_into_child (struct tree *t, int parent)
+{
+  if (esp_rp_merge (t->store, &t->m[parent].uuid, NULL, NULL) == -1)
+    fail_msg ("%s", unit_error);
+}
+
+/* What a child went by stays when its parent is merged into it. */
+static void
+test_merge_keeps_what_was_inherited (void **state)
+{
+  struct tree *t = *state;
+  CLEANUP_PROFILE struct esp_profile p = { 0 };
+  struct esp_profile q;
+  int root = tree_add (t, -1, DISK, 10);
+  int parent = add_writer (t, root, 5);
+  int child = add_writer (t, parent, 7);
+  int grandchild = add_writer (t, child, 9);
+
+  MERGE (&p, 9, 5, 7, 1);
+  save (t, parent, &p);
+  merge_into_child (t, parent);
+  assert_int_equal (esp_rp_profile_load (t->store, &t->m[child].uuid, &q), 0);
+  ASSERT_UNITS (&q, 9, 5, 1);
+  esp_profile_clear (&q);
+  assert_int_equal (esp_rp_profile (t->store, &t->m[grandchild].uuid, &q), 0);
+  ASSERT_UNITS (&q, 5, 1);
+  esp_profile_clear (&q);
+}
+
+static void
+test_merge_leaves_the_childs_own (void **state)
+{
+  struct tree *t = *state;
+  CLEANUP_PROFILE struct esp_profile p = { 0 }, own = { 0 };
+  struct esp_profile q;
+  int root = tree_add (t, -1, DISK, 10);
+  int child = add_writer (t, root, 5);
+
+  MERGE (&p, 9, 5, 7, 1);
+  MERGE (&own, 2, 3);
+  save (t, root, &p);
+  save (t, child, &own);
+  merge_into_child (t, root);
+  assert_int_equal (esp_rp_profile_load (t->store, &t->m[child].uuid, &q), 0);
+  assert_same (&own, &q);
+  esp_profile_clear (&q);
+}
+
+/* A grandparent's profile is inherited as before, not copied. */
+static void
+test_merge_of_one_without_makes_none (void **state)
+{
+  struct tree *t = *state;
+  CLEANUP_PROFILE struct esp_profile p = { 0 };
+  struct esp_profile q;
+  int root = tree_add (t, -1, DISK, 10);
+  int parent = add_writer (t, root, 5);
+  int child = add_writer (t, parent, 7);
+
+  MERGE (&p, 9, 5, 7, 1);
+  save (t, root, &p);
+  merge_into_child (t, parent);
+  assert_int_equal (esp_rp_profile_load (t->store, &t->m[child].uuid, &q), -1);
+  assert_int_equal (errno, ENOENT);
+  assert_int_equal (esp_rp_profile (t->store, &t->m[child].uuid, &q), 0);
+  ASSERT_UNITS (&q, 9, 1);
+  esp_profile_clear (&q);
+}
+
 /* Change a byte of member I's profile. */
 static void
 damage (struct tree *t, int i)
@@ -302,6 +372,28 @@ merge_one (void *arg, struct esp_profile *p)
 
   (void) arg;
   return esp_profile_merge (p, order, 3);
+}
+
+/* Of a restore point that was made here as well. */
+static void
+test_check_finds_damage (void **state)
+{
+  struct tree *t = *state;
+  CLEANUP_PROFILE struct esp_profile p = { 0 }, q = { 0 };
+  int root = tree_add (t, -1, DISK, 10);
+  unsigned left;
+
+  MERGE (&p, 9, 8);
+  save (t, root, &p);
+  assert_int_equal (esp_store_check (t->store, false, NULL, NULL, &left), 0);
+  assert_int_equal (left, 0);
+  damage (t, root);
+  assert_int_equal (esp_store_check (t->store, false, NULL, NULL, &left), 0);
+  assert_int_equal (left, 1);
+  assert_int_equal (esp_store_check (t->store, true, NULL, NULL, &left), 0);
+  assert_int_equal (left, 0);
+  assert_int_equal (esp_rp_profile_load (t->store, &t->m[root].uuid, &q), -1);
+  assert_int_equal (errno, ENOENT);
 }
 
 static void
@@ -746,6 +838,10 @@ main (void)
     cmocka_unit_test (test_union),
     IN_TREE (test_save_load),
     IN_TREE (test_inherit),
+    IN_TREE (test_merge_keeps_what_was_inherited),
+    IN_TREE (test_merge_leaves_the_childs_own),
+    IN_TREE (test_merge_of_one_without_makes_none),
+    IN_TREE (test_check_finds_damage),
     IN_TREE (test_damage_counts_as_none),
     IN_TREE (test_processes_lose_no_change),
     IN_TREE (test_save_without_restore_point),
