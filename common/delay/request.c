@@ -511,7 +511,10 @@ left_out_locked (struct request *r, const struct leg *leg)
     return;
   }
   COUNT (r->point->delay, lies, 1);
-  if (s->left_out <= now)
+  if (s->left_out <= now && leg->err == ESTALE)
+    esp_warning ("restore point %s: %s",
+                 esp_uuid_text (&r->point->uuid, text), leg->why);
+  else if (s->left_out <= now)
     esp_warning ("restore point %s: %s gave wrong bytes, and is left out for "
                  "ten minutes where there is another center: %s",
                  esp_uuid_text (&r->point->uuid, text),
@@ -587,8 +590,12 @@ judge (struct request *r, struct leg *leg, struct attempt *a)
   ESP_LOCK_SCOPE (&delay->lock);
   a->tried |= UINT64_C (1) << leg->source;
   a->err = leg->err;
-  snprintf (a->why, sizeof a->why, "%s: %s",
-            esp_origin_name (r->set->s[leg->source].origin), leg->why);
+  /* A plain image that changed is named by what is said. */
+  if (leg->err == ESTALE)
+    snprintf (a->why, sizeof a->why, "%s", leg->why);
+  else
+    snprintf (a->why, sizeof a->why, "%s: %s",
+              esp_origin_name (r->set->s[leg->source].origin), leg->why);
   if (is_source_error (leg->err))
     left_out_locked (r, leg);
 }
