@@ -303,3 +303,38 @@ load ../lib/center
     grep -q "does not trust" err
     at b fetch c --json 2>err | jq -e '.left_out > 0 and .venues == []'
 }
+
+@test "bad names of keys are wrong usage, and what is neither venue nor restore point is told" {
+    espalier -q init; espalier -q center add c "$D"
+    echo >f
+    fails 2 "key name" espalier key create ../x
+    fails 2 "key name" espalier key import "" f
+    fails 2 "key name" espalier key export a/b f
+    fails 2 "key name" espalier key trust "a b" f
+    fails 2 "key name" espalier key untrust ""
+    fails 2 "key name" espalier key delete .
+    fails 1 "no such venue, and no restore point 'nosuch'" espalier push nosuch c
+    fails 1 "no such venue, and no restore point 'nosuch'" espalier hydrate nosuch
+    fails 2 "goes with --delayed" espalier root add x http://localhost:1/disk.img
+}
+
+@test "the completion knows which words are values of options" {
+    [ -r /usr/share/bash-completion/bash_completion ] || skip "bash-completion is not installed"
+    espalier -q init; espalier -q root add disk --blank 1M
+    espalier -q venue add cafe --disk disk; espalier -q center add near "$D"
+    cat >complete <<'END'
+. /usr/share/bash-completion/bash_completion
+. "$ESPALIER_SRCDIR/contrib/bash-completion/espalier"
+read -ra COMP_WORDS <<<"$1"
+COMP_WORDS+=("")
+COMP_LINE="$1 " COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMP_POINT=$((${#1} + 1)) COMPREPLY=()
+_espalier
+echo "${COMPREPLY[*]}"
+END
+    [ "$(bash complete "espalier push --variant 64K cafe")" = near ]
+    [ "$(bash complete "espalier push --variant 64K")" = "cafe disk" ]
+    [ "$(bash complete "espalier root add x http://y --delayed --segment")" = "64K 128K 256K 512K 1M 2M 4M" ]
+    [ -z "$(bash complete "espalier venue clone cafe --start")" ]
+    [ -z "$(bash complete "espalier venue clone cafe --name")" ]
+    [ "$(bash complete "espalier serve --start")" = disk ]
+}

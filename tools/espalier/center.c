@@ -266,6 +266,7 @@ center_verify_run (const struct args *args)
   esp_uuid uuid;
   int64_t found;
   char text[ESP_UUID_TEXT];
+  int e;
 
   if (cli_open () != 0 ||
       !(center = esp_center_open (cli.store, args->arg[0])) ||
@@ -276,9 +277,13 @@ center_verify_run (const struct args *args)
     found = esp_center_verify (center, &uuid, variant,
                                opt_value (args, "key-file"),
                                esp_progress_update, bar);
+    e = errno;
   }
-  if (found == -1)
+  if (found == -1) {
+    if (e == ECANCELED)
+      esp_error ("interrupted: not all of %s was read", args->arg[1]);
     return CLI_FAILED;
+  }
   esp_uuid_text (&uuid, text);
   cli_done (cli.json ? json_pack ("{s:s, s:s, s:I}", "center", args->arg[0],
                                   "uuid", text, "findings",

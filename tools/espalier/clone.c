@@ -62,8 +62,8 @@ parse_pattern (const struct args *args, struct pattern *out)
   percent = strchr (text, '%');
   len = percent ? parse_number (percent, out) : 0;
   if (!len || strchr (percent + len, '%'))
-    return usage (args->cmd, "--name %s: has one %%d (or %%03d) where the "
-                  "number stands, and no other %%", text);
+    return usage (args->cmd, "--name %s: write one %%d (or %%03d) where the "
+                  "number shall stand, and no other %%", text);
   if (strlen (text) > ESP_NAME_MAX)
     return usage (args->cmd, "--name: names have at most %d bytes",
                   ESP_NAME_MAX);

@@ -268,6 +268,8 @@ extern void overlay_table (const struct esp_overlay_info_list *list,
 struct esp_center;
 /* Is REF a venue of this store? */
 extern bool is_venue (const char *ref);
+/* The restore point that REF means where a venue could have stood, too. */
+extern int find_rp_or_venue (const char *ref, struct esp_rp *rp);
 extern int center_find_rp (struct esp_center *center, const char *ref,
                            esp_uuid *out);
 

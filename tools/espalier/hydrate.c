@@ -84,7 +84,7 @@ find_tips (const char *ref, struct tip **tips, unsigned *n)
   esp_uuid tip;
 
   if (esp_catalog_venue_tip (cli_catalog (), ref, 0, &tip) == -1) {
-    if (esp_catalog_rp_find (cli_catalog (), ref, &rp) == -1)
+    if (find_rp_or_venue (ref, &rp) == -1)
       return -1;
     *tips = xcalloc (1, sizeof **tips);
     *n = 1;

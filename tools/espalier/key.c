@@ -42,6 +42,8 @@ key_done (const char *what, const char *name, const char *kind)
 static int
 key_create_run (const struct args *args)
 {
+  if (esp_name_check (args->arg[0], "key") == -1)
+    return CLI_USAGE;
   if (cli_open () != 0 || esp_key_create (cli.store, args->arg[0]) == -1)
     return CLI_FAILED;
   return key_done ("made", args->arg[0], "variant");
@@ -50,6 +52,8 @@ key_create_run (const struct args *args)
 static int
 key_import_run (const struct args *args)
 {
+  if (esp_name_check (args->arg[0], "key") == -1)
+    return CLI_USAGE;
   if (cli_open () != 0 ||
       esp_key_import (cli.store, args->arg[0], args->arg[1]) == -1)
     return CLI_FAILED;
@@ -59,6 +63,8 @@ key_import_run (const struct args *args)
 static int
 key_export_run (const struct args *args)
 {
+  if (esp_name_check (args->arg[0], "key") == -1)
+    return CLI_USAGE;
   if (cli_open () != 0 ||
       esp_key_export (cli.store, args->arg[0], args->arg[1]) == -1)
     return CLI_FAILED;
@@ -68,6 +74,8 @@ key_export_run (const struct args *args)
 static int
 key_delete_run (const struct args *args)
 {
+  if (esp_name_check (args->arg[0], "key") == -1)
+    return CLI_USAGE;
   if (cli_open () != 0 || esp_key_delete (cli.store, args->arg[0]) == -1)
     return CLI_FAILED;
   return cli_done (json_pack ("{s:s}", "deleted", args->arg[0]),
@@ -77,15 +85,19 @@ key_delete_run (const struct args *args)
 static int
 key_trust_run (const struct args *args)
 {
+  if (esp_name_check (args->arg[0], "key") == -1)
+    return CLI_USAGE;
   if (cli_open () != 0 ||
       esp_trust_add (cli.store, args->arg[0], args->arg[1]) == -1)
     return CLI_FAILED;
-  return key_done ("trusts now", args->arg[0], "trusted");
+  return key_done ("now trusts", args->arg[0], "trusted");
 }
 
 static int
 key_untrust_run (const struct args *args)
 {
+  if (esp_name_check (args->arg[0], "key") == -1)
+    return CLI_USAGE;
   if (cli_open () != 0 || esp_trust_remove (cli.store, args->arg[0]) == -1)
     return CLI_FAILED;
   return cli_done (json_pack ("{s:s}", "untrusted", args->arg[0]),

@@ -126,6 +126,8 @@ check_way (const struct args *args)
   }
   if (args->n < 2)
     return usage (args->cmd, "missing argument: give an IMAGE, or --blank SIZE");
+  if (strstr (args->arg[1], "://"))
+    return usage (args->cmd, "%s: a URL goes with --delayed", args->arg[1]);
   if (opt_has (args, "in-place") && format && strcmp (format, "raw") != 0)
     return usage (args->cmd, "--in-place serves raw files and block devices "
                   "only: leave it out to copy a %s image", format);

@@ -34,6 +34,22 @@ is_venue (const char *ref)
   return esp_catalog_venue_tip (cli_catalog (), ref, 0, &tip) == 0;
 }
 
+/* RP is what REF, which is no venue, means. */
+int
+find_rp_or_venue (const char *ref, struct esp_rp *rp)
+{
+  char why[512] = "";
+  struct esp_catch outer = esp_catch_begin (why, sizeof why);
+  int r = esp_catalog_rp_find (cli_catalog (), ref, rp), saved = errno;
+
+  esp_catch_end (outer);
+  errno = saved;
+  if (r == -1)
+    esp_error ("%s%s", errno == ENOENT ? "there is no such venue, and " : "",
+               why);
+  return r;
+}
+
 static json_t *
 json_transfer (const char *key, const char *what, const char *center,
                const struct esp_transfer *t)
@@ -100,7 +116,7 @@ push_object (struct esp_center *center, const struct args *args,
 
   if (is_venue (ref))
     return esp_push_venue (center, ref, force, options, done);
-  if (esp_catalog_rp_find (cli_catalog (), ref, &rp) == -1)
+  if (find_rp_or_venue (ref, &rp) == -1)
     return -1;
   if (!force)
     return esp_push_rp (center, &rp.uuid, options, done);
@@ -119,7 +135,7 @@ push_run (const struct args *args)
     .no_sign = opt_has (args, "no-sign"),
     .progress = esp_progress_update,
   };
-  char before[17], stored[16], raw[16];
+  char before[17], stored[16], raw[16], resumed[16], earlier[48] = "";
   struct esp_variant wish;
   int level, r;
 
@@ -142,13 +158,17 @@ push_run (const struct args *args)
     tell_new_key (before);
   if (r != 0)
     return r == CLI_USAGE ? r : CLI_FAILED;
+  if (done.resumed > 0)
+    snprintf (earlier, sizeof earlier, ", and %s before it was cut off",
+              esp_size_format (done.resumed, resumed));
   return cli_done (cli.json ? json_transfer ("pushed", args->arg[0],
                                              args->arg[1], &done) : NULL,
                    "pushed %s to %s: %" PRIu64 " restore point%s (%s, sent "
-                   "%s), %" PRIu64 " there already", args->arg[0],
+                   "%s%s), %" PRIu64 " there already", args->arg[0],
                    args->arg[1], done.rps, plural (done.rps),
                    esp_size_format (done.bytes_raw, raw),
-                   esp_size_format (done.bytes_stored, stored), done.already);
+                   esp_size_format (done.bytes_stored, stored), earlier,
+                   done.already);
 }
 
 /* --- pull --now -------------------------------------------------------------- */
@@ -383,6 +403,9 @@ pull_done (const struct args *args, const char *what,
     return cli_done (json, "kept venue %s: it was changed here, and not at %s "
                      "('espalier pull %s %s --force' takes the center's)", what,
                      center, center, what);
+  if (done->rps == 0 && opt_has (args, "now"))
+    return cli_done (json, "pulled %s from %s: all of its data is here", what,
+                     center);
   if (done->rps == 0)
     return cli_done (json, "pulled %s from %s: all of its restore points were "
                      "here%s", what, center, done->kept == 0 ? "" :
