@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
 
 #include "util/host.h"
 
@@ -60,13 +62,9 @@ print (const char *fmt, va_list args)
   funlockfile (stderr);
 }
 
-void
-esp_error (const char *fmt, ...)
+static void
+deliver (const char *fmt, va_list args)
 {
-  int saved = errno;
-  va_list args;
-
-  va_start (args, fmt);
   if (caught) {
     if (!caught[0])
       vsnprintf (caught, caught_size, fmt, args);
@@ -75,6 +73,46 @@ esp_error (const char *fmt, ...)
     the_host.error (fmt, args);
   else
     print (fmt, args);
+}
+
+static void
+deliver_text (const char *fmt, ...)
+{
+  va_list args;
+
+  va_start (args, fmt);
+  deliver (fmt, args);
+  va_end (args);
+}
+
+/* Any open may be the one too many, so what to do about that is said here. */
+static void
+deliver_emfile (const char *fmt, va_list args)
+{
+  struct rlimit limit = { 0 };
+  char text[1024];
+
+  vsnprintf (text, sizeof text, fmt, args);
+  /* errno may be an older one; what was caught and is told again has it. */
+  if (!strstr (text, strerror (EMFILE)) || strstr (text, "LimitNOFILE") || getrlimit (RLIMIT_NOFILE, &limit) == -1)
+    deliver_text ("%s", text);
+  else
+    deliver_text ("%s: this process may have %llu open: allow it more "
+                  "(LimitNOFILE= of its service, 'ulimit -n')", text,
+                  (unsigned long long) limit.rlim_cur);
+}
+
+void
+esp_error (const char *fmt, ...)
+{
+  int saved = errno;
+  va_list args;
+
+  va_start (args, fmt);
+  if (saved == EMFILE)
+    deliver_emfile (fmt, args);
+  else
+    deliver (fmt, args);
   va_end (args);
   errno = saved;
 }

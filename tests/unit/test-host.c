@@ -28,6 +28,24 @@ first_caught_error_wins_and_the_host_sees_none (void **state)
   assert_string_equal (unit_error, "untouched");
 }
 
+/* Once, also where it was caught and is told again. */
+static void
+too_many_open_files_says_what_to_do (void **state)
+{
+  char buf[300];
+
+  (void) state;
+  errno = EMFILE;
+  esp_catch_errors (buf, sizeof buf);
+  esp_error ("open: x: %m");
+  esp_catch_errors (NULL, 0);
+  assert_int_equal (errno, EMFILE);
+  assert_ptr_equal (strstr (buf, "open: x: Too many open files: "), buf);
+  assert_non_null (strstr (buf, "LimitNOFILE="));
+  esp_error ("%s", buf);
+  assert_string_equal (unit_error, buf);
+}
+
 static void
 warning_is_not_caught (void **state)
 {
@@ -47,6 +65,7 @@ main (void)
   const struct CMUnitTest tests[] = {
     cmocka_unit_test (error_reaches_the_host_and_keeps_errno),
     cmocka_unit_test (first_caught_error_wins_and_the_host_sees_none),
+    cmocka_unit_test (too_many_open_files_says_what_to_do),
     cmocka_unit_test (warning_is_not_caught),
   };
 
