@@ -319,7 +319,8 @@ not_whole (const struct esp_rp *rp, const char *what)
 {
   errno = EBUSY;
   esp_error ("restore point %s cannot be %s yet: not all of it is local and "
-             "checked: run 'espalier hydrate %s --now' first", rp->name, what,
+             "checked: run 'espalier hydrate %s --now' first (of a tip or a "
+             "venue it fetches all that it stands on)", rp->name, what,
              rp->name);
   return -1;
 }
