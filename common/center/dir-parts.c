@@ -11,10 +11,11 @@
  * predecessor has its place in `data` is given the place behind it, before
  * its bytes are written: parts that are begun in order are written in place,
  * at once and in parallel, and the object is there as soon as the last one
- * is: `data` gets the object's name.  A part that comes too early, or again
- * with another size, becomes a file of its own, and the object is put
- * together at the end (copy_file_range: no copy where the file system can
- * share).
+ * is: `data` gets the object's name.  Threads that put parts side by side
+ * begin them in nearly that order, so one that comes early waits a moment for
+ * its predecessor.  A part that comes too early, or again with another size,
+ * becomes a file of its own, as all behind it, and the object is put together
+ * at the end (copy_file_range: no copy where the file system can share).
  *
  * A record is written, and synced, after its part's bytes: what it says is
  * there survives a crash.  A part's etag is the checksum of its bytes.
@@ -24,6 +25,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +33,7 @@
 #include <time.h>
 
 #include "center/remote-internal.h"
+#include "util/cleanup.h"
 #include "util/endian.h"
 #include "util/file.h"
 #include "util/name.h"
@@ -155,10 +158,12 @@ open_file (int dir, const char *name, struct esp_try *t)
   return fd < 0 ? esp_try_errno (t, name) : fd;
 }
 
-/* Choose the place of a part, under the lock. */
+/* Choose the place of a part, under the lock.  1, unless it is TOO_LATE to
+ * wait: its predecessor has none yet.
+ */
 static int
 place_part (const struct upload *u, unsigned number, uint64_t size,
-            struct record *rec, struct esp_try *t)
+            bool too_late, struct record *rec, struct esp_try *t)
 {
   struct record prev = { 0 }, old;
   CLEANUP_CLOSE int lock = esp_dir_lock (u->r, u->dir, "lock", t);
@@ -168,6 +173,8 @@ place_part (const struct upload *u, unsigned number, uint64_t size,
   if (read_record (u->layout, number, &old) < 0
       || (number > 1 && read_record (u->layout, number - 1, &prev) < 0))
     return esp_try_errno (t, "read: layout");
+  if (number > 1 && !old.size && !prev.size && !too_late)
+    return 1;
   *rec = (struct record) { .offset = OWN_FILE, .size = size };
   if (old.size == size)
     rec->offset = old.offset;
@@ -176,6 +183,32 @@ place_part (const struct upload *u, unsigned number, uint64_t size,
   if (write_record (u->layout, number, rec) < 0)
     return esp_try_errno (t, "write: layout");
   return 0;
+}
+
+#define TURN_MS 200
+
+/* Held while a part of any upload is placed; raised behind that. */
+static pthread_mutex_t turn_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t turn = PTHREAD_COND_INITIALIZER;
+
+static int
+place_in_turn (const struct upload *u, unsigned number, uint64_t size,
+               struct record *rec, struct esp_try *t)
+{
+  struct timespec until;
+  bool too_late = false;
+  int r;
+
+  clock_gettime (CLOCK_MONOTONIC, &until);
+  until.tv_nsec += TURN_MS * 1000000L;
+  until.tv_sec += until.tv_nsec / 1000000000;
+  until.tv_nsec %= 1000000000;
+  ESP_LOCK_SCOPE (&turn_lock);
+  while ((r = place_part (u, number, size, too_late, rec, t)) == 1)
+    too_late = pthread_cond_clockwait (&turn, &turn_lock, CLOCK_MONOTONIC,
+                                       &until) != 0;
+  pthread_cond_broadcast (&turn);
+  return r;
 }
 
 static int
@@ -222,7 +255,7 @@ esp_dir_parts_put (struct esp_remote *r, struct esp_op *op,
   uint64_t sum = part_sum (op->buf, op->size);
   struct record rec = { 0 };
 
-  if (layout < 0 || place_part (&u, op->number, op->size, &rec, t) < 0
+  if (layout < 0 || place_in_turn (&u, op->number, op->size, &rec, t) < 0
       || write_part (&u, op->number, &rec, op->buf, t) < 0
       || seal_part (&u, op->number, &rec, sum, t) < 0)
     return -1;
