@@ -447,9 +447,11 @@ get (const atomic_uint_fast64_t *n)
 static void
 add_reader (struct esp_delay_counters *out, const struct reader_counts *c)
 {
-  out->reads += get (&c->reads);
-  out->hits += get (&c->hits);
-  out->misses += get (&c->misses);
+  uint64_t hits = get (&c->hits), misses = get (&c->misses);
+
+  out->reads += hits + misses;
+  out->hits += hits;
+  out->misses += misses;
   out->waited_us += get (&c->waited);
 }
 

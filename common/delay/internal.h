@@ -235,7 +235,7 @@ struct delay_counts {
   atomic_uint_fast64_t evicted, healed, hedged, errors, lies;
 };
 struct reader_counts {
-  atomic_uint_fast64_t reads, hits, misses, waited;
+  atomic_uint_fast64_t hits, misses, waited;
 };
 
 struct dview;
@@ -404,12 +404,14 @@ struct esp_delay_reader {
   struct esp_delay *delay;
   struct dview *view;
   uint64_t size;
-  struct reader_counts counts;
   pthread_mutex_t ahead_lock;   /* only tried; protects the streams */
   struct stream streams[4];
   uint64_t clock, cap;          /* the window is at most this */
   struct recorder *recorder;
   atomic_bool recording;
+  char apart[64];               /* each read writes what follows, and only
+                                 * reads what stands above */
+  struct reader_counts counts;
 };
 extern void reader_moved (struct esp_delay_reader *reader, uint64_t offset,
                           uint64_t count);

@@ -353,7 +353,6 @@ esp_delay_reader_open (struct esp_delay *delay, struct esp_image *image)
 static void
 add_counts (struct reader_counts *sum, const struct reader_counts *c)
 {
-  sum->reads += c->reads;
   sum->hits += c->hits;
   sum->misses += c->misses;
   sum->waited += c->waited;
@@ -477,7 +476,6 @@ esp_delay_read (struct esp_delay_reader *reader, uint64_t offset,
   bool recorded = atomic_load_explicit (&reader->recording,
                                         memory_order_relaxed);
 
-  count (&reader->counts.reads, 1);
   if (recorded && !recorder_touch (reader->recorder, offset, n))
     atomic_store_explicit (&reader->recording, false, memory_order_relaxed);
   /* While a boot is recorded, what was fetched ahead is counted as used. */
@@ -487,6 +485,7 @@ esp_delay_read (struct esp_delay_reader *reader, uint64_t offset,
   }
   if (look_at (reader->view, offset, n, true, &wants) == -1) {
     *err = to_client (errno);
+    count (&reader->counts.misses, 1);
     return -1;
   }
   if (wants.n == 0) {
