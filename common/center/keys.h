@@ -40,7 +40,11 @@ extern int esp_key_import (struct esp_store *store, const char *name,
 /* Copy key NAME to the new FILE (0600). */
 extern int esp_key_export (struct esp_store *store, const char *name,
                            const char *file);
-extern int esp_key_delete (struct esp_store *store, const char *name);
+/* EBUSY, naming them, while restore points that are not all local have no
+ * source but variants with this key, unless FORCE.
+ */
+extern int esp_key_delete (struct esp_store *store, const char *name,
+                           bool force);
 
 /* The key for VARIANT's pack: HKDF-SHA256 of the secret with the variant's
  * salt; checked against key_check.  NAME.key of the store, or FILE where it

@@ -16,6 +16,7 @@
 #include <openssl/kdf.h>
 #include <openssl/rand.h>
 
+#include "center/center-internal.h"
 #include "center/cleanups.h"
 #include "center/format-internal.h"
 #include "center/keyfile.h"
@@ -225,12 +226,13 @@ esp_key_export (struct esp_store *store, const char *name, const char *file)
 }
 
 int
-esp_key_delete (struct esp_store *store, const char *name)
+esp_key_delete (struct esp_store *store, const char *name, bool force)
 {
   char entry[ESP_KEY_NAME_MAX + sizeof KEY_SUFFIX];
   int fd;
 
-  if (key_check_name (name) == -1 || (fd = keys_fd (store)) == -1)
+  if (key_check_name (name) == -1 || (fd = keys_fd (store)) == -1 ||
+      (!force && center_key_check_unneeded (store, name) == -1))
     return -1;
   snprintf (entry, sizeof entry, "%s" KEY_SUFFIX, name);
   if (unlinkat (fd, entry, 0) == 0 && esp_sync_dir (fd) == 0)

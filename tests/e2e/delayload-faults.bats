@@ -175,7 +175,9 @@ told_wrong ()
     at b -q init; at b -q key import school school.key
     at b -q center add web "$WEB" --unsigned
     at b -q pull web cafe
-    at b -q key delete school
+    not at b -q key delete school 2>err
+    grep -q "school is needed for what is not here yet of .*base.*: 'espalier hydrate" err
+    at b -q key delete school --force
     serve_delayed s b
     cold read --errors --end $((4 << 20)) "$(uri cafe)" | tee read
     grep -q "errors [1-9].*EIO" read
@@ -183,7 +185,7 @@ told_wrong ()
     grep -q "error: .*no key school.*espalier key import school" s.log
     at b -q key create school
     wait_for "the wrong key is told" told_wrong
-    at b -q key delete school; at b -q key import school school.key
+    at b -q key delete school --force; at b -q key import school school.key
     wait_for "the key" cold read "$(uri cafe)"
 }
 

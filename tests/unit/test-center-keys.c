@@ -288,8 +288,8 @@ keys_are_copied_and_deleted (void **state)
   CLEANUP_FREE char *a = get ("s/keys/k.key");
   CLEANUP_FREE char *b = get ("s/keys/k2.key");
   assert_string_equal (a, b);
-  assert_int_equal (esp_key_delete (store, "k"), 0);
-  assert_int_equal (esp_key_delete (store, "k"), -1);
+  assert_int_equal (esp_key_delete (store, "k", false), 0);
+  assert_int_equal (esp_key_delete (store, "k", false), -1);
   assert_int_equal (errno, ENOENT);
   assert_int_equal (esp_key_export (store, "k", at ("copy2")), -1);
   assert_int_equal (errno, ENOKEY);

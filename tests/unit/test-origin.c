@@ -262,7 +262,9 @@ test_missing_and_wrong_key (void **state)
   assert_int_equal (esp_key_create (o->from, "other"), 0);
   copy_key (o, "k", "k");
   begin (o, "64K,none,key=k");
-  assert_int_equal (esp_key_delete (o->t->store, "k"), 0);
+  assert_int_equal (esp_key_delete (o->t->store, "k", false), -1);
+  assert_int_equal (errno, EBUSY);
+  assert_int_equal (esp_key_delete (o->t->store, "k", true), 0);
   assert_null (open_uuid (o, &o->t->m[0].uuid));
   assert_int_equal (errno, ENOKEY);
   copy_key (o, "other", "k");

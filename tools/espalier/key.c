@@ -76,7 +76,8 @@ key_delete_run (const struct args *args)
 {
   if (esp_name_check (args->arg[0], "key") == -1)
     return CLI_USAGE;
-  if (cli_open () != 0 || esp_key_delete (cli.store, args->arg[0]) == -1)
+  if (cli_open () != 0 || esp_key_delete (cli.store, args->arg[0],
+                                        opt_has (args, "force")) == -1)
     return CLI_FAILED;
   return cli_done (json_pack ("{s:s}", "deleted", args->arg[0]),
                    "deleted key %s", args->arg[0]);
@@ -156,6 +157,11 @@ static const struct opt list_options[] = {
   { 0 },
 };
 
+static const struct opt delete_options[] = {
+  { "force", 0, NULL, "even if restore points then miss data for ever", false },
+  { 0 },
+};
+
 const struct command key_commands[] = {
   { "key create", "NAME", "Make a random key that encrypts what is pushed",
     "Use it by espalier push --variant 256K,zstd,key=NAME.  Who loses it loses what\n"
@@ -167,8 +173,9 @@ const struct command key_commands[] = {
     NULL, NULL, 2, 2, 0, key_export_run },
   { "key list", "[--names]", "List keys: of variants, to sign with, trusted",
     NULL, list_options, 0, 0, 0, key_list_run },
-  { "key delete", "NAME", "Delete a key of variants",
-    NULL, NULL, 1, 1, 0, key_delete_run },
+  { "key delete", "NAME [--force]", "Delete a key of variants",
+    "Refused while something that is not here yet can be read with it only.",
+    delete_options, 1, 1, 0, key_delete_run },
   { "key public", "", "Print the public key that this store signs with",
     "It is made where there is none.  Other servers trust it by espalier key trust.",
     NULL, 0, 0, 0, key_public_run },
