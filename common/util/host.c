@@ -7,9 +7,13 @@
 #include <config.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
+#include <xxhash.h>
 
 #include "util/host.h"
 
@@ -63,12 +67,79 @@ print (const char *fmt, va_list args)
 }
 
 static void
+to_host (const char *fmt, ...)
+{
+  va_list args;
+
+  va_start (args, fmt);
+  if (the_host.error)
+    the_host.error (fmt, args);
+  else
+    print (fmt, args);
+  va_end (args);
+}
+
+/* --- what is said again and again ---------------------------------------- */
+
+#define SELDOM 10               /* seconds */
+#define REMEMBERED 32
+
+static pthread_mutex_t said_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+  uint64_t hash;
+  int64_t at;                   /* seconds, monotonic */
+  unsigned more;                /* not delivered since */
+} said[REMEMBERED];
+
+/* Has TEXT been said a moment ago?  *MORE: how often it was kept back. */
+static bool
+is_repeated (const char *text, unsigned *more)
+{
+  uint64_t hash = XXH3_64bits (text, strlen (text));
+  struct timespec now;
+  bool repeated;
+
+  clock_gettime (CLOCK_MONOTONIC, &now);
+  pthread_mutex_lock (&said_lock);
+  typeof (&said[0]) s = &said[hash % REMEMBERED];
+  bool known = s->hash == hash;
+  repeated = known && now.tv_sec < s->at + SELDOM;
+  if (repeated)
+    s->more++;
+  else {
+    *more = known ? s->more : 0;
+    s->hash = hash;
+    s->at = now.tv_sec;
+    s->more = 0;
+  }
+  pthread_mutex_unlock (&said_lock);
+  return repeated;
+}
+
+static void
+deliver_seldom (const char *fmt, va_list args)
+{
+  char text[2048];
+  unsigned more;
+
+  vsnprintf (text, sizeof text, fmt, args);
+  if (is_repeated (text, &more))
+    return;
+  if (more)
+    to_host ("%s (and %u times more before)", text, more);
+  else
+    to_host ("%s", text);
+}
+
+static void
 deliver (const char *fmt, va_list args)
 {
   if (caught) {
     if (!caught[0])
       vsnprintf (caught, caught_size, fmt, args);
   }
+  else if (the_host.seldom)
+    deliver_seldom (fmt, args);
   else if (the_host.error)
     the_host.error (fmt, args);
   else
@@ -94,7 +165,8 @@ deliver_emfile (const char *fmt, va_list args)
 
   vsnprintf (text, sizeof text, fmt, args);
   /* errno may be an older one; what was caught and is told again has it. */
-  if (!strstr (text, strerror (EMFILE)) || strstr (text, "LimitNOFILE") || getrlimit (RLIMIT_NOFILE, &limit) == -1)
+  if (!strstr (text, strerror (EMFILE)) || strstr (text, "LimitNOFILE") ||
+      getrlimit (RLIMIT_NOFILE, &limit) == -1)
     deliver_text ("%s", text);
   else
     deliver_text ("%s: this process may have %llu open: allow it more "

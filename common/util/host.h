@@ -24,6 +24,10 @@ struct esp_host {
    */
   void (*error) (const char *fmt, va_list args);
   void (*debug) (const char *fmt, va_list args);
+  /* Of the same error again and again (each read, while a center is away)
+   * only one in ten seconds, with the number of the others.
+   */
+  bool seldom;
 };
 
 /* Set the host's functions; HOST is copied.  Call it before any thread

@@ -38,6 +38,7 @@ delayload_load (void)
   static const struct esp_host host = {
     .error = nbdkit_verror,
     .debug = nbdkit_vdebug,
+    .seldom = true,
   };
 
   esp_set_host (&host);

@@ -41,6 +41,7 @@ overlay_load (void)
   static const struct esp_host host = {
     .error = nbdkit_verror,
     .debug = nbdkit_vdebug,
+    .seldom = true,
   };
 
   esp_set_host (&host);

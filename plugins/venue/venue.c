@@ -62,6 +62,7 @@ venue_load (void)
   static const struct esp_host host = {
     .error = nbdkit_verror,
     .debug = nbdkit_vdebug,
+    .seldom = true,
   };
 
   esp_set_host (&host);

@@ -59,6 +59,32 @@ warning_is_not_caught (void **state)
   assert_string_equal (unit_error, "warning: take 1");
 }
 
+static unsigned delivered;
+
+static void
+count_error (const char *fmt, va_list args)
+{
+  delivered++;
+  vsnprintf (unit_error, sizeof unit_error, fmt, args);
+}
+
+/* A server whose center is away says so once, and not for each read. */
+static void
+same_error_is_told_seldom (void **state)
+{
+  static const struct esp_host host = { .error = count_error, .seldom = true };
+
+  (void) state;
+  esp_set_host (&host);
+  for (int i = 0; i < 1000; i++)
+    esp_error ("the center is away");
+  assert_int_equal (delivered, 1);
+  esp_error ("another %s", "one");
+  assert_int_equal (delivered, 2);
+  assert_string_equal (unit_error, "another one");
+  unit_init ();
+}
+
 int
 main (void)
 {
@@ -67,6 +93,7 @@ main (void)
     cmocka_unit_test (first_caught_error_wins_and_the_host_sees_none),
     cmocka_unit_test (too_many_open_files_says_what_to_do),
     cmocka_unit_test (warning_is_not_caught),
+    cmocka_unit_test (same_error_is_told_seldom),
   };
 
   unit_init ();
