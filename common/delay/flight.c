@@ -22,6 +22,11 @@
 
 #define POLL_US UINT64_C (3000)
 #define POLL_BATCH 64
+/* A process fetches a segment in less than that, also over a line that hardly
+ * moves, unless it is stopped.  Nobody may write what it writes until it goes
+ * on or ends, so those who wait get an error.
+ */
+uint64_t esp_delay_test_elsewhere_max = 600 * SECOND;
 
 /* --- waiters --------------------------------------------------------------- */
 
@@ -239,6 +244,7 @@ flight_elsewhere_locked (struct flight *f)
 
   f->request = NULL;
   f->state = FLIGHT_ELSEWHERE;
+  f->since = delay_now ();
   TAILQ_INSERT_TAIL (&delay->elsewhere, f, queue);
   pthread_cond_signal (&delay->tick);
 }
@@ -274,7 +280,7 @@ look (struct flight *f)
 
 /* Look at some of those that are ELSEWHERE. */
 static void
-poll_locked (struct esp_delay *delay)
+poll_locked (struct esp_delay *delay, uint64_t now)
 {
   struct flight *f[POLL_BATCH];
   enum seen seen[POLL_BATCH];
@@ -295,6 +301,9 @@ poll_locked (struct esp_delay *delay)
       flight_end_locked (f[i], 0, NULL);
     else if (seen[i] == SEEN_FREE)
       flight_requeue_locked (f[i]);
+    else if (now > f[i]->since + esp_delay_test_elsewhere_max)
+      flight_end_locked (f[i], ETIMEDOUT, "another process of this store has "
+                         "been fetching it for minutes: is it stopped?");
     else
       TAILQ_INSERT_TAIL (&delay->elsewhere, f[i], queue);
 }
@@ -307,7 +316,7 @@ ticker_run (void *arg)
   ESP_LOCK_SCOPE (&delay->lock);
   while (!atomic_load (&delay->stop)) {
     uint64_t now = delay_now ();
-    poll_locked (delay);
+    poll_locked (delay, now);
     uint64_t next = request_hedge_locked (delay, now);
     if (!TAILQ_EMPTY (&delay->elsewhere))
       next = now + POLL_US;

@@ -123,6 +123,7 @@ struct flight {
   enum delay_class born;        /* of the first who wanted it */
   enum flight_state state;
   struct request *request;      /* FLYING */
+  uint64_t since;               /* ELSEWHERE */
   SLIST_HEAD (, waiter_link) links;
 };
 TAILQ_HEAD (flight_queue, flight);
@@ -314,6 +315,9 @@ extern void waiter_wait_locked (struct esp_delay *delay,
 /* Waits for nothing any more. */
 extern void waiter_clear_locked (struct esp_delay *delay,
                                  struct waiter *waiter);
+/* How long a flight may be ELSEWHERE; tests make it shorter. */
+extern __attribute__ ((visibility ("default")))
+uint64_t esp_delay_test_elsewhere_max;
 /* The thread that looks after ELSEWHERE and slow requests. */
 extern void *ticker_run (void *delay);
 

@@ -2,8 +2,10 @@
 /* Delayed load: each byte once, each byte right, whoever asks. */
 
 #include "delay-test.h"
+#include "delay/internal.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 
 #define DISK (UINT64_C (8) << 20)
 
@@ -399,6 +401,48 @@ test_killed (void **state)
   delayed_clear (&d);
 }
 
+/* One that is stopped while it fetches keeps its locks: who needs the same
+ * gets an error in the end, and the data when the other one goes on.
+ */
+static void
+test_stopped (void **state)
+{
+  struct tree *t = *state;
+  struct delayed d;
+  int status;
+
+  delay_one (state, &d, DISK, 1500);
+  fakes[0].hangs = true;
+  esp_store_close (t->store);
+  t->store = NULL;
+  pid_t pid = fork ();
+  if (pid == 0) {
+    tree_open (t);
+    struct esp_delay *delay = delay_start (t, 4);
+    struct disk disk = disk_open (delay, t, 0);
+    prctl (PR_SET_PDEATHSIG, SIGKILL);
+    _exit (disk_read (&disk, some_data (&d, 0), 4096) == 0 ? 0 : 1);
+  }
+  while (fakes[0].flying == 0)
+    usleep (1000);
+  assert_int_equal (kill (pid, SIGSTOP), 0);
+  fakes[0].hangs = false;
+  tree_open (t);
+  struct esp_delay *delay = delay_start (t, 4);
+  struct disk disk = disk_open (delay, t, 0);
+  esp_delay_test_elsewhere_max = 200000;
+  assert_int_equal (disk_read (&disk, some_data (&d, 0), 4096), EIO);
+  assert_non_null (strstr (unit_error, "is it stopped?"));
+  esp_delay_test_elsewhere_max = 60000000;
+  assert_int_equal (kill (pid, SIGCONT), 0);
+  assert_int_equal (disk_read (&disk, 0, DISK), 0);
+  assert_int_equal (waitpid (pid, &status, 0), pid);
+  assert_int_equal (status, 0);
+  disk_close (&disk);
+  esp_delay_stop (delay);
+  delayed_clear (&d);
+}
+
 /* Reads past readers (the command line's) fetch too, and ahead. */
 static void
 test_fetcher (void **state)
@@ -461,6 +505,7 @@ main (void)
     T (test_gone_and_back),
     T (test_processes),
     T (test_killed),
+    T (test_stopped),
     T (test_fetcher),
     T (test_heals),
   };
