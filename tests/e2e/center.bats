@@ -138,6 +138,9 @@ load ../lib/center
     two_stores 6
     at a -q key create k
     for v in 64K,none 256K,zstd 1M,zstd:9 4M,zstd 128K,zstd,key=k; do at a -q push v2 c --variant "$v"; done
+    at a center show c base | grep -qE "^128K-zstd-k +[0-9]+ +128K +zstd +k "
+    at a center show c base --json | jq -e '.variants | length == 5 and
+        ([.[].id] | index("64K-none") != null) and all(.pack_size > 0 and .segments > 0)'
     at a -q key export k k.key
     for id in 64K-none 256K-zstd 1M-zstd 4M-zstd 128K-zstd-k; do
         rm -rf b; at b -q init; at b -q center add c ./c; at b -q key trust a a.pub; at b -q key import k k.key

@@ -189,6 +189,8 @@ center_show_run (const struct args *args)
   if (cli_open () != 0 ||
       esp_center_load (cli.store, args->arg[0], &c) == -1)
     return CLI_FAILED;
+  if (args->n == 2)
+    return center_show_rp (args->arg[0], args->arg[1]);
   if (cli.json)
     return json_print (json_center (&c));
   field_text ("Name:", c.name);
@@ -333,8 +335,10 @@ const struct command center_commands[] = {
     add_options, 2, 2, 0, center_add_run },
   { "center list", "[--names]", "List the image centers that this store knows",
     NULL, list_options, 0, 0, 0, center_list_run },
-  { "center show", "NAME", "Show how an image center is reached",
-    NULL, NULL, 1, 1, 0, center_show_run },
+  { "center show", "NAME [RP]",
+    "Show how an image center is reached, or what it has of a restore point",
+    "Of a restore point: its variants, for espalier pull --variant.",
+    NULL, 1, 2, 0, center_show_run },
   { "center remove", "NAME [--force]",
     "Forget an image center; what lies there stays",
     "Refused while restore points of this store that are not all local have no\n"

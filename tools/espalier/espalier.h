@@ -272,6 +272,8 @@ extern bool is_venue (const char *ref);
 extern int find_rp_or_venue (const char *ref, struct esp_rp *rp);
 extern int center_find_rp (struct esp_center *center, const char *ref,
                            esp_uuid *out);
+/* Print what center NAME has of restore point REF: an exit status. */
+extern int center_show_rp (const char *name, const char *ref);
 
 /* Processes that hold a lock (flock) on an open file or directory, from
  * /proc/locks (holders.c).  malloced array of *N pids; NULL when there are
