@@ -303,6 +303,11 @@ typedef int (*esp_xml_fn) (void *arg, const char *element, const char *text,
 extern int esp_xml_each (const char *text, size_t len, esp_xml_fn fn,
                          void *arg, struct esp_try *t);
 #pragma GCC visibility pop
+/* One page of a list of the bucket: FN gets its elements.  QUERY NULL: out
+ * of memory.
+ */
+extern int esp_s3_page (struct esp_remote *r, const char *query,
+                        esp_xml_fn fn, void *arg, struct esp_try *t);
 
 /* --- directories --------------------------------------------------------- */
 extern int esp_dir_parts_begin (struct esp_remote *r, struct esp_op *op,

@@ -121,12 +121,10 @@ page_query (const struct esp_remote *r, const struct esp_op *op)
 }
 
 int
-esp_s3_list (struct esp_remote *r, struct esp_op *op, struct esp_try *t)
+esp_s3_page (struct esp_remote *r, const char *query, esp_xml_fn fn,
+             void *arg, struct esp_try *t)
 {
   CLEANUP_CALL struct esp_call c = { .r = r, .t = t, .method = "GET" };
-  __attribute__ ((cleanup (clear_page))) struct page p =
-    { .r = r, .op = op, .t = t };
-  CLEANUP_FREE char *query = page_query (r, op);
 
   if (!query)
     return esp_try_fail (t, ENOMEM, "malloc: %m");
@@ -135,8 +133,18 @@ esp_s3_list (struct esp_remote *r, struct esp_op *op, struct esp_try *t)
   if (esp_s3_run (&c) < 0)
     return t->err != ENOENT ? -1
       : esp_try_fail (t, EIO, "there is no bucket %s", r->s3.bucket);
-  if (esp_xml_each (c.reply.text ? c.reply.text : "", c.reply.ntext,
-                    page_element, &p, t) < 0)
+  return esp_xml_each (c.reply.text ? c.reply.text : "", c.reply.ntext, fn,
+                       arg, t);
+}
+
+int
+esp_s3_list (struct esp_remote *r, struct esp_op *op, struct esp_try *t)
+{
+  __attribute__ ((cleanup (clear_page))) struct page p =
+    { .r = r, .op = op, .t = t };
+  CLEANUP_FREE char *query = page_query (r, op);
+
+  if (esp_s3_page (r, query, page_element, &p, t) < 0)
     return -1;
   if (p.truncated && (!p.token || (op->token
                                    && strcmp (p.token, op->token) == 0)))

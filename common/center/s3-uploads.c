@@ -124,21 +124,12 @@ page_query (const struct esp_remote *r, const struct esp_op *op)
 int
 esp_s3_uploads (struct esp_remote *r, struct esp_op *op, struct esp_try *t)
 {
-  CLEANUP_CALL struct esp_call c = { .r = r, .t = t, .method = "GET" };
   __attribute__ ((cleanup (clear_page))) struct page p =
     { .r = r, .op = op, .t = t };
   CLEANUP_FREE char *query = page_query (r, op);
 
   esp_upload_list_clear (&op->uploads);
-  if (!query)
-    return esp_try_fail (t, ENOMEM, "malloc: %m");
-  if (esp_s3_begin (&c, NULL, query) < 0)
-    return -1;
-  if (esp_s3_run (&c) < 0)
-    return t->err != ENOENT ? -1
-      : esp_try_fail (t, EIO, "there is no bucket %s", r->s3.bucket);
-  if (esp_xml_each (c.reply.text ? c.reply.text : "", c.reply.ntext,
-                    upload_element, &p, t) < 0)
+  if (esp_s3_page (r, query, upload_element, &p, t) < 0)
     return -1;
   if (p.truncated
       && (!p.next_key || (op->next_name && op->next_id && p.next_id
