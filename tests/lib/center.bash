@@ -47,24 +47,32 @@ two_stores ()
     at a -q venue add cafe --disk v2 --description "The seats"
 }
 
-# serve_center [OPTIONS]: the directory c over HTTP by tests/origin; its URL in
-# $WEB, its log in $D/web.log, faults in $D/web.faults (a JSON list)
-serve_center ()
+# another_center NAME DIRECTORY [OPTIONS]: a second origin, with NAME.log and
+# NAME.faults; its URL in $WEB
+another_center ()
 {
-    echo '[]' >"$D/web.faults"
-    python3 "$ESPALIER_SRCDIR/tests/origin" --log "$D/web.log" --faults "$D/web.faults" "$@" "$D/c" \
-        >"$D/web.port" 2>"$D/web.err" 3>&- &
-    PIDS+=("$!")
-    wait_for "tests/origin" test -s "$D/web.port"
-    WEB=http://127.0.0.1:$(cat "$D/web.port")
+    local name=$1 dir=$2; shift 2
+    rm -f "$D/$name.port"
+    echo '[]' >"$D/$name.faults"
+    python3 "$ESPALIER_SRCDIR/tests/origin" --log "$D/$name.log" --faults "$D/$name.faults" "$@" "$D/$dir" \
+        >"$D/$name.port" 2>"$D/$name.err" 3>&- &
+    ORIGIN_PID=$!
+    PIDS+=("$ORIGIN_PID")
+    wait_for "tests/origin" test -s "$D/$name.port"
+    WEB=http://127.0.0.1:$(cat "$D/$name.port")
 }
 
-# web_faults JSON
-web_faults ()
+# faults NAME JSON: of the center NAME, from now on
+faults ()
 {
-    printf '%s\n' "$1" >"$D/web.faults.new"
-    mv "$D/web.faults.new" "$D/web.faults"
+    printf '%s\n' "$2" >"$D/$1.faults.new"
+    mv "$D/$1.faults.new" "$D/$1.faults"
 }
+
+# serve_center [OPTIONS]: the directory c over HTTP; its URL in $WEB, its log in
+# $D/web.log
+serve_center () { another_center web c "$@"; }
+web_faults () { faults web "$1"; }
 
 # rp_dir NAME: its directory at the center c, from store a
 rp_dir ()

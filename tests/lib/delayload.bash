@@ -59,28 +59,6 @@ serve_delayed ()
         overlay-min-free=0 "$@"
 }
 
-# another_center NAME DIRECTORY [OPTIONS]: a second origin, with NAME.log and
-# NAME.faults; its URL in $WEB
-another_center ()
-{
-    local name=$1 dir=$2; shift 2
-    rm -f "$D/$name.port"
-    echo '[]' >"$D/$name.faults"
-    python3 "$ESPALIER_SRCDIR/tests/origin" --log "$D/$name.log" --faults "$D/$name.faults" "$@" "$D/$dir" \
-        >"$D/$name.port" 2>"$D/$name.err" 3>&- &
-    ORIGIN_PID=$!
-    PIDS+=("$ORIGIN_PID")
-    wait_for "tests/origin" test -s "$D/$name.port"
-    WEB=http://127.0.0.1:$(cat "$D/$name.port")
-}
-
-# faults NAME JSON: of the center NAME, from now on
-faults ()
-{
-    printf '%s\n' "$2" >"$D/$1.faults.new"
-    mv "$D/$1.faults.new" "$D/$1.faults"
-}
-
 # all_local STORE
 all_local ()
 {
