@@ -40,7 +40,8 @@ extern void esp_stack_leave (struct esp_stack_slot **slot);
 
 /* Which modules of ours the process has; set in .load, read after. */
 enum esp_module {
-  ESP_MODULE_VENUE, ESP_MODULE_OVERLAY, ESP_MODULE_DELAYLOAD, ESP_MODULE_MAX
+  ESP_MODULE_VENUE, ESP_MODULE_OVERLAY, ESP_MODULE_DELAYLOAD,
+  ESP_MODULE_SEGCACHE, ESP_MODULE_MAX
 };
 extern void esp_stack_add (enum esp_module module);
 extern bool esp_stack_has (enum esp_module module);

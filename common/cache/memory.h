@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The memory of this process: segments in parts, fills that are waited for,
+ * writes that no fill covers.  docs/segment-cache.md has the policy (S3-FIFO)
+ * and the states.  Knows nothing of where bytes come from.
+ */
+
+#ifndef ESPALIER_CACHE_MEMORY_H
+#define ESPALIER_CACHE_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache/key.h"
+
+#pragma GCC visibility push(default)
+
+/* MAX bytes of blocks (0: keeps nothing, but fills and writes work as ever);
+ * segments of 1 << SHIFT.  NULL, reported.
+ */
+struct esp_memory;
+extern struct esp_memory *esp_memory_new (uint64_t max, unsigned shift);
+/* Nobody reads, fills or writes any more. */
+extern void esp_memory_free (struct esp_memory *memory);
+
+/* Copy [AT, AT+LEN) of KEY's segment to BUF if all of it is here.  Never
+ * waits.  The fast path: no lock is held while it copies.
+ */
+extern bool esp_memory_read (struct esp_memory *memory,
+                             const struct esp_cache_key *key, void *buf,
+                             uint32_t at, uint32_t len);
+
+/* --- misses -------------------------------------------------------------- */
+struct esp_fill {
+  uint32_t at, len;             /* what to fetch of the segment: contains
+                                 * what was asked for, whole blocks but at the
+                                 * disk's end */
+  bool whole;                   /* all of the segment */
+  /* Private from here. */
+  void *entry;
+  uint64_t generation;
+  void *links[4];
+};
+enum esp_memory_miss {
+  ESP_MEMORY_HERE,              /* came meanwhile: it was copied to BUF */
+  ESP_MEMORY_FETCH,             /* FILL is the caller's: it ends it */
+  ESP_MEMORY_WAIT,              /* another's fill has some of it: call
+                                 * esp_memory_wait, then again */
+};
+/* For a read of [AT, AT+LEN) that missed; SEGMENT_LEN is shorter for the
+ * disk's last segment.  Says how much to fetch: more with each miss in a
+ * segment; all of it where WHOLE.
+ */
+extern enum esp_memory_miss
+esp_memory_miss (struct esp_memory *memory, const struct esp_cache_key *key,
+                 void *buf, uint32_t at, uint32_t len, uint32_t segment_len,
+                 bool whole, struct esp_fill *fill);
+/* Until the fill that was in the way ended, at most UNTIL_MS from now. */
+extern void esp_memory_wait (struct esp_memory *memory,
+                             const struct esp_cache_key *key, uint32_t at,
+                             uint32_t len, unsigned until_ms);
+/* BYTES are fill->len bytes; NULL: it failed. */
+extern void esp_memory_fill_end (struct esp_memory *memory,
+                                 struct esp_fill *fill, const void *bytes);
+
+/* --- writes --------------------------------------------------------------- */
+struct esp_memory_write {       /* private */
+  void *entry;
+  uint64_t generation;
+  uint32_t at, len;
+};
+/* Before [AT, AT+LEN) is written below: nobody reads the old bytes from here
+ * on.  Never waits, never fails but for memory (-1, not reported: then do not
+ * write).
+ */
+extern int esp_memory_write_begin (struct esp_memory *memory,
+                                   const struct esp_cache_key *key,
+                                   uint32_t at, uint32_t len,
+                                   struct esp_memory_write *write);
+/* It was written (BYTES), zeroed or failed (NULL: forget what was there). */
+extern void esp_memory_write_end (struct esp_memory *memory,
+                                  struct esp_memory_write *write,
+                                  const void *bytes);
+/* Was the segment written while FILL was on its way?  Then what was fetched
+ * must not go to the shared tiers.
+ */
+extern bool esp_memory_fill_stale (struct esp_memory *memory,
+                                   const struct esp_fill *fill);
+
+struct esp_memory_counters {
+  uint64_t hits, misses, bytes_read, bytes_filled, waits, waited_us;
+  uint64_t evictions, entries, bytes, max;      /* the last three: gauges */
+};
+extern void esp_memory_counters (struct esp_memory *memory,
+                                 struct esp_memory_counters *out);
+
+#pragma GCC visibility pop
+#endif /* ESPALIER_CACHE_MEMORY_H */
