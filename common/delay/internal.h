@@ -4,7 +4,8 @@
  *   engine.c   start, stop, points (the restore points that are in use)
  *   flight.c   flights: joining, queues, what becomes of them
  *   worker.c   pools of threads: a flight becomes a request
- *   request.c  a request: locks, checks, sources one after another, hedging
+ *   request.c  a request: locks, checks, sources one after another
+ *   legs.c     its questions to sources: arriving, making way, hedging
  *   sources.c  where a restore point comes from; centers and their breakers
  *   reader.c   reads: what is missing, waiting for it
  *   ahead.c    read-ahead of sequential readers
@@ -336,6 +337,26 @@ extern uint64_t tokens_wait_locked (struct esp_delay *delay);
 /* request.c: SLOTS are flights of following entries, in state FLYING. */
 extern struct request *request_new_locked (struct flight *first, size_t n);
 extern void request_run (struct request *request);
+/* The flight that ENTRY still has to end, NULL where the other leg has it. */
+extern struct flight *request_claim (struct request *request, size_t entry);
+/* Keep what was claimed, and unlock it.  0, or -1 with request->store_err. */
+extern int request_keep (struct request *request, size_t entry,
+                         const void *raw, size_t len);
+/* The flight of slot I is over. */
+extern void request_slot_end_locked (struct request *request, size_t i,
+                                     int err, const char *why);
+
+/* legs.c */
+extern void leg_begin_locked (struct leg *leg, size_t source, bool trial,
+                              uint64_t tried);
+extern void leg_get (struct leg *leg);
+extern void leg_end_locked (struct leg *leg);
+/* Entries that are left, from the first one on, as far as they follow each
+ * other in SOURCE; those behind are left to the next round.
+ */
+extern void leg_span_locked (const struct request *request,
+                             const struct source *source, size_t *first,
+                             size_t *n);
 /* One of its flights was raised to CLASS. */
 extern void request_raise_locked (struct request *request,
                                   enum delay_class class);
