@@ -219,6 +219,18 @@ h.pwrite(b"secret", 100); h.flush()'
     nbdinfo --list --json "$(uri '')" | jq -e '[.exports[]."export-name"] == ["cafe"]'
 }
 
+@test "serve: what is shared puts segcache between overlay and delayload, where something may be fetched" {
+    two_venues
+    run -0 espalier serve --cache-nodes 127.0.0.1:1 --print
+    [[ $output != *segcache* ]]
+    espalier -q center add c "file://$D" --unsigned
+    run -0 espalier serve --print
+    [[ $output == *overlay-filter.so*delayload-filter.so* && $output != *segcache* ]]
+    run -0 espalier serve --cache-nodes 127.0.0.1:1 --cache-dir "$D/x" --cache-max 1G --print
+    [[ $output == *overlay-filter.so*segcache*delayload-filter.so*venue-plugin.so*segcache-nodes=127.0.0.1:1*segcache-dir="$D/x"*segcache-max=1G* ]]
+    run -2 espalier serve --cache-max much
+}
+
 @test "serve: --start serves a subtree with overlays, its relatives not" {
     need_nbdsh
     two_venues

@@ -234,6 +234,8 @@ check_words (const struct args *args)
       opt_size (args, "rate", &size) != 0 ||
       opt_size (args, "max", &size) != 0 ||
       opt_size (args, "readahead", &size) != 0 ||
+      opt_size (args, "cache-max", &size) != 0 ||
+      opt_size (args, "cache-memory", &size) != 0 ||
       opt_size (args, "quota", &size) != 0 ||
       opt_size (args, "min-free", &size) != 0)
     return CLI_USAGE;
@@ -346,14 +348,6 @@ needs_delayload (void)
   return false;
 }
 
-static void
-put_parameter (struct line *l, const struct args *args, const char *option,
-               const char *parameter)
-{
-  if (opt_has (args, option))
-    put (l, "%s=%s", parameter, opt_value (args, option));
-}
-
 static int
 put_rest (struct line *l, const struct args *args)
 {
@@ -362,40 +356,87 @@ put_rest (struct line *l, const struct args *args)
   return CLI_OK;
 }
 
+/* Which options are which parameters, of the module in whose stack. */
+struct parameter { const char *option, *parameter; };
+
+static const struct parameter always[] = {
+  { "venue", "venue" },
+  { "start", "start" },
+  { "mode", "overlay-mode" },
+  { "client", "overlay-client" },
+  { "quota", "overlay-quota" },
+  { "min-free", "overlay-min-free" },
+  { "grace", "overlay-grace" },
+  { 0 },
+};
+static const struct parameter of_delayload[] = {
+  { "rate", "delayload-rate" },
+  { "max", "delayload-max" },
+  { "background", "delayload-background" },
+  { "profile", "delayload-profile" },
+  { "readahead", "delayload-readahead" },
+  { 0 },
+};
+static const struct parameter of_segcache[] = {
+  { "cache-nodes", "segcache-nodes" },
+  { "cache-dir", "segcache-dir" },
+  { "cache-max", "segcache-max" },
+  { "cache-memory", "segcache-memory" },
+  { "cache-key-file", "segcache-key-file" },
+  { "cache-sasl-file", "segcache-sasl-file" },
+  { 0 },
+};
+
+static void
+put_parameters (struct line *l, const struct args *args,
+                const struct parameter *p)
+{
+  for (; p->option; p++)
+    if (opt_has (args, p->option))
+      put (l, "%s=%s", p->parameter, opt_value (args, p->option));
+}
+
+static bool
+has_any (const struct args *args, const struct parameter *p)
+{
+  while (p->option && !opt_has (args, p->option))
+    p++;
+  return p->option != NULL;
+}
+
+static int
+put_filter (struct line *l, const char *name)
+{
+  CLEANUP_FREE char *file = module ("filter", name, INSTALLED_FILTERS);
+
+  if (!file)
+    return CLI_FAILED;
+  put (l, "--filter=%s", file);
+  return CLI_OK;
+}
+
 static int
 build_line (struct line *l, const struct args *args)
 {
-  CLEANUP_FREE char *overlay = module ("filter", "overlay", INSTALLED_FILTERS);
   CLEANUP_FREE char *venue = module ("plugin", "venue", INSTALLED_PLUGINS);
-  CLEANUP_FREE char *delayload = module ("filter", "delayload",
-                                         INSTALLED_FILTERS);
   bool delayed = needs_delayload ();
+  bool cached = delayed && has_any (args, of_segcache);
 
-  if (!overlay || !venue || !delayload)
-    return CLI_FAILED;
   put (l, "%s", NBDKIT);
   put_server (l, args);
   put_listener (l, args);
   put_tls (l, args);
-  put (l, "--filter=%s", overlay);
-  if (delayed)
-    put (l, "--filter=%s", delayload);
+  if (!venue || put_filter (l, "overlay") != 0 ||
+      (cached && put_filter (l, "segcache") != 0) ||
+      (delayed && put_filter (l, "delayload") != 0))
+    return CLI_FAILED;
   put (l, "%s", venue);
   put (l, "store=%s", esp_store_path (cli.store));
-  put_parameter (l, args, "venue", "venue");
-  put_parameter (l, args, "start", "start");
-  put_parameter (l, args, "mode", "overlay-mode");
-  put_parameter (l, args, "client", "overlay-client");
-  put_parameter (l, args, "quota", "overlay-quota");
-  put_parameter (l, args, "min-free", "overlay-min-free");
-  put_parameter (l, args, "grace", "overlay-grace");
-  if (!delayed)
-    return put_rest (l, args);
-  put_parameter (l, args, "rate", "delayload-rate");
-  put_parameter (l, args, "max", "delayload-max");
-  put_parameter (l, args, "background", "delayload-background");
-  put_parameter (l, args, "profile", "delayload-profile");
-  put_parameter (l, args, "readahead", "delayload-readahead");
+  put_parameters (l, args, always);
+  if (delayed)
+    put_parameters (l, args, of_delayload);
+  if (cached)
+    put_parameters (l, args, of_segcache);
   return put_rest (l, args);
 }
 
@@ -449,6 +490,12 @@ static const struct opt serve_options[] = {
   { "background", 0, "on|off", "fetch in the background what nobody reads yet (on)", false },
   { "profile", 0, "on|off", "learn and use the order of boots (on)", false },
   { "readahead", 0, "SIZE", "how far ahead of a client is fetched at most (16M)", false },
+  { "cache-nodes", 0, "LIST|FILE", "memcached nodes that servers share what they fetch by", false },
+  { "cache-dir", 0, "DIR", "where servers of this host share what they fetch", false },
+  { "cache-max", 0, "SIZE", "what that directory may take (10G)", false },
+  { "cache-memory", 0, "SIZE", "memory for what a store with --max gave back", false },
+  { "cache-key-file", 0, "FILE", "the key that encrypts what nodes and the directory hold", false },
+  { "cache-sasl-file", 0, "FILE", "user:password for the nodes", false },
   { "threads", 0, "N", "threads of each connection (else half the cores, 1 to 16; 1 before nbdkit 1.34)", false },
   { "tls", 0, "off|on|require", "may or must clients use TLS", false },
   { "tls-certificates", 0, "DIR", "certificates for TLS", false },
