@@ -4,6 +4,9 @@ AM_CFLAGS = $(WARN_CFLAGS) $(SAN_CFLAGS) -fvisibility=hidden
 AM_CPPFLAGS = -I$(top_srcdir)/common -I$(top_builddir)
 AM_LDFLAGS = $(SAN_CFLAGS)
 LIBESPALIER = $(top_builddir)/common/libespalier.la
+# Filters of nbdkit, and what they have in common.
+FILTER_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/filters $(NBDKIT_CFLAGS)
+LIBFILTERS = $(top_builddir)/filters/common/libfilters.la
 
 # Manual pages: NAME.1 from NAME.pod, NAME.8 likewise.
 SUFFIXES = .pod .1 .8

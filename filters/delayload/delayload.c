@@ -20,12 +20,12 @@
 
 #include <nbdkit-filter.h>
 
+#include "common/common.h"
 #include "params.h"
 #include "delay/delay.h"
 #include "store/store.h"
 #include "util/cleanup.h"
 #include "util/file.h"
-#include "util/host.h"
 #include "util/stack.h"
 
 /* From after_fork to cleanup; NULL without the venue plugin. */
@@ -35,21 +35,7 @@ static struct esp_delay *delay;
 static void
 delayload_load (void)
 {
-  static const struct esp_host host = {
-    .error = nbdkit_verror,
-    .debug = nbdkit_vdebug,
-    .seldom = true,
-  };
-
-  esp_set_host (&host);
-  esp_stack_add (ESP_MODULE_DELAYLOAD);
-}
-
-/* nbdkit says so only to who would sleep: it returns at once. */
-static bool
-is_ending (void)
-{
-  return nbdkit_nanosleep (0, 1) == -1;
+  filter_load (ESP_MODULE_DELAYLOAD);
 }
 
 /* --- start and end ------------------------------------------------------- */
@@ -69,7 +55,7 @@ delayload_after_fork (nbdkit_backend *backend)
   store = esp_store_open (path);
   if (!store)
     return -1;
-  delayload_params.ending = is_ending;
+  delayload_params.ending = filter_is_ending;
   delay = esp_delay_start (store, &delayload_params);
   return delay ? 0 : -1;
 }

@@ -25,11 +25,11 @@
 #include <nbdkit-filter.h>
 
 #include "client.h"
+#include "common/common.h"
 #include "params.h"
 #include "overlay/overlay.h"
 #include "util/cleanup.h"
 #include "util/file.h"
-#include "util/host.h"
 #include "util/stack.h"
 
 /* From after_fork to cleanup. */
@@ -38,14 +38,7 @@ static struct esp_overlay_place *place;
 static void
 overlay_load (void)
 {
-  static const struct esp_host host = {
-    .error = nbdkit_verror,
-    .debug = nbdkit_vdebug,
-    .seldom = true,
-  };
-
-  esp_set_host (&host);
-  esp_stack_add (ESP_MODULE_OVERLAY);
+  filter_load (ESP_MODULE_OVERLAY);
 }
 
 static void

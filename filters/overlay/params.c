@@ -9,6 +9,7 @@
 
 #include <nbdkit-filter.h>
 
+#include "common/common.h"
 #include "params.h"
 #include "store/store.h"
 #include "util/cleanup.h"
@@ -93,16 +94,6 @@ config_dir (const char *value)
   return dir_given ? 0 : -1;
 }
 
-/* store= is everybody's; below, only the venue plugin takes it. */
-static int
-config_store (nbdkit_next_config *next, nbdkit_backend *nxdata,
-              const char *value)
-{
-  if (esp_stack_set_store (value) == -1)
-    return -1;
-  return esp_stack_has (ESP_MODULE_VENUE) ? next (nxdata, "store", value) : 0;
-}
-
 int
 params_config (nbdkit_next_config *next, nbdkit_backend *nxdata,
                 const char *key, const char *value)
@@ -120,7 +111,7 @@ params_config (nbdkit_next_config *next, nbdkit_backend *nxdata,
   if (strcmp (key, "overlay-dir") == 0)
     return config_dir (value);
   if (strcmp (key, "store") == 0)
-    return config_store (next, nxdata, value);
+    return filter_config_store (next, nxdata, value);
   return next (nxdata, key, value);
 }
 
