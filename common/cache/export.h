@@ -11,43 +11,66 @@
 
 #include "cache/memory.h"
 #include "cache/shared.h"
+#include "stats/stats.h"
 
 #pragma GCC visibility push(default)
 
-/* What stands below, for one call: 0, or -1 with *ERR. */
-struct esp_below {
+/* What stands below, for one call: 0, or -1 with *ERR.  May be called by
+ * several threads at once.
+ */
+struct esp_cdisk_below {
   void *arg;
   int (*pread) (void *arg, void *buf, uint32_t count, uint64_t offset,
                 int *err);
+  /* Asked, some times a second, by a thread that waits for another's fetch:
+   * is the server ending, or the client gone?  Then the read fails with
+   * ESHUTDOWN.  NULL: it never is.
+   */
+  bool (*ending) (void);
+};
+
+struct esp_cdisk_params {
+  const char *id;               /* segcache-id, "" for none */
+  const char *name;             /* of the export */
+  uint64_t size;                /* bytes */
+  unsigned shift;               /* of a segment, as MEMORY's */
+  uint32_t block_min, block_max;        /* what reads below must be multiples
+                                         * of, at most; 0: any */
+  struct esp_stats_row *row;    /* ESP_DISK_*: counted there */
 };
 
 /* One for each connection; what it caches is shared by all of MEMORY and
- * SHARED (NULL: none) under its id.
+ * SHARED (NULL: none) that have the same id, name and size.  ROW, MEMORY and
+ * SHARED outlive it.  NULL, reported: EFBIG (too many segments), ENOMEM.
  */
-struct esp_export;
-extern struct esp_export *esp_export_open (struct esp_memory *memory,
-                                           struct esp_shared *shared,
-                                           const char *id, const char *name,
-                                           uint64_t size, unsigned shift);
-extern void esp_export_close (struct esp_export *export);
+struct esp_cdisk;
+extern struct esp_cdisk *esp_cdisk_open (struct esp_memory *memory,
+                                         struct esp_shared *shared,
+                                         const struct esp_cdisk_params *p);
+extern void esp_cdisk_close (struct esp_cdisk *disk);
 
-/* Read [OFFSET, OFFSET+COUNT), within the disk.  Errors are those of BELOW. */
-extern int esp_export_read (struct esp_export *export,
-                            const struct esp_below *below, void *buf,
-                            uint32_t count, uint64_t offset, int *err);
-/* Fetch it, as for .cache: its own errors are nobody's. */
-extern int esp_export_cache (struct esp_export *export,
-                             const struct esp_below *below, uint32_t count,
-                             uint64_t offset);
-/* Around anything that changes [OFFSET, OFFSET+COUNT) below.  BYTES as for
- * esp_memory_write_end.  _begin: -1 with *ERR: do not write.
+/* Read [OFFSET, OFFSET+COUNT), within the disk.  -1 with *ERR, not reported:
+ * those of BELOW, ENOMEM, ESHUTDOWN.
  */
-struct esp_export_write;
-extern struct esp_export_write *
-esp_export_write_begin (struct esp_export *export, uint64_t offset,
-                        uint64_t count, int *err);
-extern void esp_export_write_end (struct esp_export_write *write,
-                                  const void *bytes);
+extern int esp_cdisk_read (struct esp_cdisk *disk,
+                           const struct esp_cdisk_below *below, void *buf,
+                           uint32_t count, uint64_t offset, int *err);
+/* Bring its segments in.  What cannot be read is left out: there are no
+ * errors.
+ */
+extern void esp_cdisk_fetch (struct esp_cdisk *disk,
+                             const struct esp_cdisk_below *below,
+                             uint32_t count, uint64_t offset);
+
+/* Around anything that changes [OFFSET, OFFSET+COUNT) below.  BYTES as for
+ * esp_memory_write_end.  _begin: NULL with *ERR, not reported: do not write.
+ */
+struct esp_cdisk_write;
+extern struct esp_cdisk_write *
+esp_cdisk_write_begin (struct esp_cdisk *disk, uint64_t offset,
+                       uint32_t count, int *err);
+extern void esp_cdisk_write_end (struct esp_cdisk_write *write,
+                                 const void *bytes);
 
 #pragma GCC visibility pop
 #endif /* ESPALIER_CACHE_EXPORT_H */

@@ -55,13 +55,22 @@ extern enum esp_memory_miss
 esp_memory_miss (struct esp_memory *memory, const struct esp_cache_key *key,
                  void *buf, uint32_t at, uint32_t len, uint32_t segment_len,
                  bool whole, struct esp_fill *fill);
-/* Until the fill that was in the way ended, at most UNTIL_MS from now. */
-extern void esp_memory_wait (struct esp_memory *memory,
+/* Until the fill that was in the way ended (or none was: true), at most
+ * UNTIL_MS from now (false).
+ */
+extern bool esp_memory_wait (struct esp_memory *memory,
                              const struct esp_cache_key *key, uint32_t at,
                              uint32_t len, unsigned until_ms);
 /* BYTES are fill->len bytes; NULL: it failed. */
 extern void esp_memory_fill_end (struct esp_memory *memory,
                                  struct esp_fill *fill, const void *bytes);
+/* As that, where more came than FILL asked for: all SEGMENT_LEN bytes of the
+ * segment.
+ */
+extern void esp_memory_fill_end_all (struct esp_memory *memory,
+                                     struct esp_fill *fill,
+                                     const void *segment,
+                                     uint32_t segment_len);
 
 /* --- writes --------------------------------------------------------------- */
 struct esp_memory_write {       /* private */
