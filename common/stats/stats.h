@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Live counters: each process writes its own file in shared memory, anybody
- * who may read the directory reads it, while it runs.  docs/formats.md, "Live
- * counters", has the bytes.
+/* Live counters: each process writes its own file once a second, anybody who
+ * may read the directory reads it, while the process runs.  docs/formats.md,
+ * "Live counters", has the bytes.
  */
 
 #ifndef ESPALIER_STATS_H
@@ -80,9 +80,10 @@ extern const char *esp_stats_kind_name (enum esp_stats_kind kind);
 
 /* --- writing --------------------------------------------------------------- */
 /* The counters of this process: DIR/PID, for all modules of the process
- * (counted); PROGRAM is kept for people.  Behind the fork.  Where the
- * directory cannot be written, counting goes on in memory (a debug message):
- * never NULL but for memory.  A second open with another DIR is the first.
+ * (counted); PROGRAM is kept for people.  DIR is made if it is not there, what
+ * is above it is not.  Behind the fork.  Where the directory cannot be
+ * written, counting goes on in memory (a debug message): never NULL but for
+ * memory.  A second open with another DIR is the first.
  */
 struct esp_stats;
 extern struct esp_stats *esp_stats_open (const char *dir,
@@ -92,8 +93,12 @@ extern void esp_stats_close (struct esp_stats *stats);
 extern char *esp_stats_dir (struct esp_store *store);
 
 /* A row, shared by who asks for the same KIND and NAME and counted; of a
- * CLIENT each is a new one.  When all rows are taken, or NAME is too long, a
- * row that nobody sees; never NULL.
+ * CLIENT each is a new one.  Never NULL: when all rows are taken, one that
+ * nobody sees.  The end of a NAME of more than 367 bytes is shown as a hash.
+ *
+ * Rows of venues, exports, restore points and centers stay, with their
+ * counters, when the last who asked put them, and are found again; the
+ * others go.
  */
 struct esp_stats_row {
   _Atomic uint64_t c[ESP_STATS_COUNTERS];
@@ -103,6 +108,14 @@ extern struct esp_stats_row *esp_stats_row (struct esp_stats *stats,
                                             const char *name);
 extern void esp_stats_row_put (struct esp_stats *stats,
                                struct esp_stats_row *row);
+/* A connection, to be put likewise: a CLIENT row called NAME, of which all
+ * that grows is added to the row (KIND, DISK) too, at each tick; so no two
+ * connections write to the same memory.  Counts connections, and has SINCE.
+ */
+extern struct esp_stats_row *esp_stats_client (struct esp_stats *stats,
+                                               const char *name,
+                                               enum esp_stats_kind kind,
+                                               const char *disk);
 
 #define ESP_STATS_ADD(row, n, by) \
   atomic_fetch_add_explicit (&(row)->c[n], (by), memory_order_relaxed)
@@ -110,7 +123,8 @@ extern void esp_stats_row_put (struct esp_stats *stats,
   atomic_store_explicit (&(row)->c[n], (to), memory_order_relaxed)
 
 /* Called about once a second by a thread of STATS, so that engines that keep
- * counters of their own copy them into rows; and once at the end.
+ * counters of their own copy them into rows; and once by _off_tick, behind
+ * which it is not called any more (or at the end).  It must not call either.
  */
 typedef void (*esp_stats_fn) (void *arg);
 extern int esp_stats_on_tick (struct esp_stats *stats, esp_stats_fn fn,
@@ -119,14 +133,19 @@ extern void esp_stats_off_tick (struct esp_stats *stats, esp_stats_fn fn,
                                 void *arg);
 
 /* --- reading ---------------------------------------------------------------- */
-/* All processes that run and count in DIR: FN for each row.  Files of
- * processes that ended are removed.  FN returns -1 to stop.  A file that is
- * damaged or of another version is passed over (a warning).
+/* All processes that run and count in DIR: FN for each row, as it was written
+ * at most about a second ago (the caller's own: now).  Files of processes
+ * that ended are removed.  FN returns -1 to stop, which is returned (nothing
+ * reported).  A file that is damaged or of another version is passed over (a
+ * warning); a DIR that is not there has none.
  */
 struct esp_stats_seen {
   int pid;
   const char *program;
   uint64_t since;               /* of the process, seconds since 1970 */
+  uint64_t at;                  /* when it wrote rows last: microseconds of
+                                 * CLOCK_MONOTONIC; while nothing changes, it
+                                 * writes none */
   enum esp_stats_kind kind;
   const char *name;
   uint64_t c[ESP_STATS_COUNTERS];
