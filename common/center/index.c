@@ -134,7 +134,7 @@ esp_index_pack (const struct esp_index *index,
     return NULL;
   }
   *len = esp_index_bytes (index->n, key);
-  if (!(buf = malloc (*len)) || (key && !(ctx = aead_new (key, true)))) {
+  if (!(buf = malloc (*len)) || (key && !(ctx = aead_new (key->aes, true)))) {
     format_no_memory ("index");
     return NULL;
   }
@@ -202,7 +202,7 @@ open_entries (const uint8_t *p, size_t len, const struct esp_variant *v,
     return NULL;
   }
   *buf = malloc (len);
-  if (!*buf || !(ctx = aead_new (key, false))) {
+  if (!*buf || !(ctx = aead_new (key->aes, false))) {
     format_no_memory (where);
     return NULL;
   }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Files with keys: small, private, whole or not there.  Not for others. */
+/* Files with keys: small, private, whole or not there.  For center/, and the
+ * segment cache's key file.
+ */
 
 #ifndef ESPALIER_KEYFILE_H
 #define ESPALIER_KEYFILE_H

@@ -11,9 +11,7 @@
 
 #include <fcntl.h>
 #include <string.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/kdf.h>
 #include <openssl/rand.h>
 
 #include "center/center-internal.h"
@@ -22,36 +20,19 @@
 #include "center/keyfile.h"
 #include "util/file.h"
 
-#define SECRET 32
+#define SECRET AEAD_KEY
 #define SECRET_TEXT 44          /* in base64, and then a newline */
 
 #define INFO_SEGMENTS "espalier segments 1"
 #define INFO_CHECK "espalier key-check 1"
 #define INFO_ID "espalier key-id 1"
 
-ESP_DEFINE_CLEANUP (kdf, EVP_KDF *, EVP_KDF_free)
-ESP_DEFINE_CLEANUP (kdf_ctx, EVP_KDF_CTX *, EVP_KDF_CTX_free)
-
 static int
 hkdf (const uint8_t secret[SECRET], const uint8_t *salt, size_t salt_len,
       const char *info, uint8_t *out, size_t n)
 {
-  ESP_CLEANUP (kdf) EVP_KDF *kdf = EVP_KDF_fetch (NULL, "HKDF", NULL);
-  ESP_CLEANUP (kdf_ctx) EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new (kdf) : NULL;
-  OSSL_PARAM params[] = {
-    OSSL_PARAM_construct_utf8_string (OSSL_KDF_PARAM_DIGEST, "SHA256", 0),
-    OSSL_PARAM_construct_octet_string (OSSL_KDF_PARAM_KEY, (void *) secret,
-                                       SECRET),
-    OSSL_PARAM_construct_octet_string (OSSL_KDF_PARAM_SALT, (void *) salt,
-                                       salt_len),
-    OSSL_PARAM_construct_octet_string (OSSL_KDF_PARAM_INFO, (void *) info,
-                                       strlen (info)),
-    OSSL_PARAM_construct_end (),
-  };
-
-  if (ctx && EVP_KDF_derive (ctx, out, n, params) == 1)
+  if (aead_hkdf (secret, salt, salt_len, info, out, n) == 0)
     return 0;
-  errno = ENOMEM;
   esp_error ("HKDF: %m");
   return -1;
 }

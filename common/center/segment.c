@@ -59,8 +59,8 @@ esp_packer_new (enum esp_codec codec, int level,
     p->codec = codec;
     p->level = level;
   }
-  if (!p || (key && (!(p->seal = aead_new (key, true)) ||
-                     !(p->open = aead_new (key, false))))) {
+  if (!p || (key && (!(p->seal = aead_new (key->aes, true)) ||
+                     !(p->open = aead_new (key->aes, false))))) {
     format_no_memory ("segments");
     return NULL;
   }
