@@ -54,7 +54,7 @@ enum esp_shared_answer {
   ESP_SHARED_HIT,               /* all LEN bytes are in BUF; they are what was
                                  * put, as far as the check goes */
   ESP_SHARED_MISS,              /* fetch it; then put, or give up */
-  ESP_SHARED_BUSY,              /* another one fetches it: ask again after
+  ESP_SHARED_BUSY,              /* another one fetches it: ask again in
                                  * ticket.again_ms, with the same ticket */
 };
 
@@ -62,7 +62,7 @@ enum esp_shared_from { ESP_FROM_MEMORY, ESP_FROM_DIR, ESP_FROM_CLUSTER };
 
 /* What one fetch holds.  Zero it before the first get. */
 struct esp_shared_ticket {
-  uint64_t again_ms;            /* BUSY: when to ask again */
+  uint64_t again_ms;            /* BUSY: ask again in so many milliseconds */
   enum esp_shared_from from;    /* HIT: who gave it */
   /* Private from here. */
   uint64_t waited_since;        /* 0: did not wait yet */
