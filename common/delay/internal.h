@@ -154,7 +154,8 @@ struct center {
   uint64_t speed;               /* bytes a second of one request */
   unsigned inflight, demands;   /* requests */
   bool out, trial;              /* trial: a request is trying it */
-  bool quick;                   /* its last error came within a second */
+  bool quick;                   /* its last error came within a second, as
+                                 * far as one can tell */
   unsigned fails;               /* in a row */
   uint64_t out_until;
   char why[WHY_MAX];            /* of its last error */

@@ -87,6 +87,16 @@ measure_locked (struct center *c, const struct leg *leg)
     c->speed = mean (c->speed, leg->bytes * SECOND / (now - leg->first_byte));
 }
 
+/* Would asking once more take long?  A leg that tried again (not `once`) has
+ * waited between its tries, by chance over a second: its time says nothing,
+ * only that it timed out does.  The trial that follows is one try.
+ */
+static bool
+is_quick (const struct leg *leg, uint64_t now)
+{
+  return leg->once ? now - leg->begin < SECOND : leg->err != ETIMEDOUT;
+}
+
 static void
 fail_locked (struct center *c, const struct leg *leg)
 {
@@ -97,7 +107,7 @@ fail_locked (struct center *c, const struct leg *leg)
     return;
   pause = c->fails < 6 ? SECOND << c->fails : OUT_MAX;
   c->fails++;
-  c->quick = now - leg->begin < SECOND;
+  c->quick = is_quick (leg, now);
   c->out_until = now + pause;
   snprintf (c->why, sizeof c->why, "%s", leg->why);
   if (!c->out)

@@ -68,11 +68,11 @@ test_best_first (void **state)
 {
   struct scene s;
 
-  fakes[0].first_us = 30000;
+  fakes[0].first_us = 300000;
   scene_begin (state, &s);
   for (int i = 0; i < 16; i++)
     assert_int_equal (read_next (&s), 0);
-  assert_true (fakes[0].requests <= 2);
+  assert_true (fakes[0].requests <= 4);
   assert_true (fakes[1].requests >= 14);
   scene_end (&s);
 }
@@ -84,6 +84,13 @@ read_one (void *arg)
 }
 
 static void
+wait_for_quiet (void)
+{
+  while (fakes[0].flying + fakes[1].flying > 0)
+    usleep (1000);
+}
+
+static void
 test_hedged (void **state)
 {
   struct scene s;
@@ -91,12 +98,14 @@ test_hedged (void **state)
   scene_begin (state, &s);
   for (int i = 0; i < 4; i++)   /* both are known to be quick */
     assert_int_equal (read_next (&s), 0);
+  wait_for_quiet ();
+  uint64_t hedged = counters (&s).hedged;       /* on a busy machine */
   fakes[0].hangs = fakes[1].hangs = true;
   uint64_t begin = now_us ();
   unsigned asked = fake_requests ();
   pthread_t thread;
   pthread_create (&thread, NULL, read_one, &s);
-  while (fake_requests () < asked + 2 && now_us () - begin < 5000000)
+  while (fake_requests () < asked + 2 && now_us () - begin < 60000000)
     usleep (1000);
   assert_int_equal (fakes[0].flying, 1);
   assert_int_equal (fakes[1].flying, 1);
@@ -104,9 +113,8 @@ test_hedged (void **state)
   void *r;
   pthread_join (thread, &r);
   assert_int_equal ((int) (intptr_t) r, 0);
-  while (fakes[0].flying > 0)   /* the other is cancelled */
-    usleep (1000);
-  assert_int_equal (counters (&s).hedged, 1);
+  wait_for_quiet ();            /* the other is cancelled */
+  assert_int_equal (counters (&s).hedged, hedged + 1);
   assert_int_equal (counters (&s).errors, 0);
   fakes[0].hangs = false;
   assert_int_equal (read_next (&s), 0);
@@ -133,10 +141,47 @@ test_breaker (void **state)
   assert_int_equal (read_next (&s), 0);
   assert_int_equal (fakes[0].requests, 2);
   fakes[0].fails = 0;
+  fakes[1].first_us = 90000;    /* so that the other one is the better */
   usleep (2100000);
-  for (int i = 0; i < 8; i++)
+  for (int i = 0; i < 16; i++)
     assert_int_equal (read_next (&s), 0);
   assert_true (fakes[0].requests > 3);
+  scene_end (&s);
+}
+
+/* A lone center that answers at once, if only with errors, is asked by each
+ * demand: that the first one was tried again for a while is not its fault.
+ */
+static void
+test_lone_center_is_back (void **state)
+{
+  struct scene s;
+
+  nfakes = 1;
+  fakes[0].fails = EIO;
+  fakes[0].first_us = 1200000;  /* tries, and pauses between them */
+  scene_begin (state, &s);
+  assert_int_equal (read_next (&s), EIO);
+  fakes[0].fails = 0;
+  fakes[0].first_us = 0;
+  assert_int_equal (read_next (&s), 0);
+  scene_end (&s);
+}
+
+/* One that times out is not, or each demand would take so long. */
+static void
+test_lone_center_hangs (void **state)
+{
+  struct scene s;
+
+  nfakes = 1;
+  fakes[0].fails = ETIMEDOUT;
+  fakes[0].first_us = 1200000;
+  scene_begin (state, &s);
+  assert_int_equal (read_next (&s), EIO);
+  assert_int_equal (read_next (&s), EIO);
+  assert_int_equal (fakes[0].requests, 1);
+  assert_non_null (strstr (unit_error, "the center is gone"));
   scene_end (&s);
 }
 
@@ -163,8 +208,9 @@ test_liar (void **state)
   scene_begin (state, &s);
   for (int i = 0; i < 12; i++)
     assert_int_equal (read_next (&s), 0);
-  assert_int_equal (counters (&s).lies, 1);
-  assert_int_equal (fakes[0].requests, 1);
+  /* Once, and perhaps beside one that was late. */
+  assert_in_range (counters (&s).lies, 1, 2);
+  assert_in_range (fakes[0].requests, 1, 2);
   assert_non_null (strstr (unit_error, "center-0 gave wrong bytes"));
   scene_end (&s);
 }
@@ -243,6 +289,8 @@ main (void)
     T (test_best_first),
     T (test_hedged),
     T (test_breaker),
+    T (test_lone_center_is_back),
+    T (test_lone_center_hangs),
     T (test_all_broken),
     T (test_liar),
     T (test_two_half_liars),
