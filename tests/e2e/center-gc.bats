@@ -64,16 +64,13 @@ days () { find c/.uploads c/.tmp -exec touch -h -d "$1 days ago" {} +; }
     two_stores 4
     random_file big.img 100000000 3
     at a -q root add big big.img
-    ESPALIER_STORE=$D/a espalier -q push big c --variant 64K,none 3>&- & PIDS+=("$!")
-    begun () { [ -s "$(echo c/.uploads/*/layout)" ]; }
-    wait_for "the upload" begun
-    kill -9 "${PIDS[-1]}"; wait "${PIDS[-1]}" || true
+    ESPALIER_STORE=$D/a cut_off 80000000 espalier -q push big c --variant 64K,none
     days 8
     at a center gc c --json | jq -e '(.removed | length) >= 1 and .bytes > 5000000'
     [ -z "$(ls c/.uploads)" ]
-    ESPALIER_STORE=$D/a espalier -q push big c --variant 64K,none 3>&- & push=$!
-    while kill -0 "$push" 2>/dev/null; do at b -q center gc c --older-than 1h; done
-    wait "$push"
+    ESPALIER_STORE=$D/a espalier -q push big c --variant 64K,none 2>push.err 3>&- & push=$!; PIDS+=("$push")
+    while kill -0 "$push" 2>/dev/null; do at b center gc c --older-than 1h --json | jq -e '.removed == []'; done
+    wait "$push" || { cat push.err; return 1; }
     at a center verify c big
 }
 

@@ -215,12 +215,14 @@ load ../lib/center
     random_file big.img $((64 << 20)) 7
     at a -q root add big big.img; at a -q push big c
     serve_center --rate 20M
+    web_faults '[{"path": "pack$", "from": 48000000, "action": "hang"}]'    # the end never comes
     at b -q center remove c; at b -q center add c "$WEB"
     ESPALIER_STORE=$D/b espalier pull c big --now >/dev/null 2>&1 3>&- &
     pid=$!; PIDS+=("$pid")
     some () { [ "$(awk '/pack/ { n += $6 } END { print n + 0 }' web.log)" -gt 20000000 ]; }
     wait_for "some data" some
     kill -9 "$pid"; wait "$pid" || true
+    web_faults '[]'
     at b -q pull c big --now
     at b -q rp export big out.raw --format raw
     cmp out.raw big.img

@@ -22,14 +22,15 @@ fault ()
     printf '[{"path": "base-pack|%s", "action": "%s"%s%s}]' "${BASE_PACK#c/}" "$action" "$more" "${2:+, $2}"
 }
 
-# one_center: a and a cold b, whose center gives up after a second
+# one_center: a and a cold b, which gives its center up after a second of silence
 one_center ()
 {
     pushed "${1:-24}"
     BASE_PACK=$(rp_dir base)/64K-zstd.pack
     V2_PACK=$(rp_dir v2)/64K-zstd.pack
-    another_center web c
-    TIMEOUT=1 RETRIES=${RETRIES:-1} pulled b web="$WEB"
+    hold_port
+    another_center web c --port "$PORT"
+    TIMEOUT=${TIMEOUT:-1} RETRIES=${RETRIES:-1} pulled b web="$WEB"
 }
 
 # fired NAME KIND: the center did it
@@ -66,7 +67,7 @@ fault_told ()
         faults web "$(fault "$kind" '"count": 1')"
         at=$((at + step))
         echo "$kind"
-        cold read --begin "$at" --end $((at + step)) --most 65536 --limit 10 "$(uri cafe)"
+        cold read --begin "$at" --end $((at + step)) --most 65536 --limit 60 "$(uri cafe)"
         fired web "$kind"
     done
 }
@@ -74,7 +75,7 @@ fault_told ()
 @test "a fault that stays: a clear error in time or right bytes, and all is well when it is over" {
     local kind at=$((2 << 20)) step=$((1 << 18))
     need_cold
-    RETRIES=0 one_center
+    TIMEOUT=3 RETRIES=0 one_center
     serve_delayed s b delayload-background=off delayload-readahead=0
     cold read --begin $((20 << 20)) "$(uri cafe)"
     for kind in $kinds; do
@@ -83,7 +84,7 @@ fault_told ()
         # what is local is served at once meanwhile
         cold read --begin $((20 << 20)) --end $((24 << 20)) --clients 2 --ops 200 --most 65536 "$(uri cafe)" >local &
         pid=$!
-        cold read --errors --begin "$at" --end $((at + step)) --most 262144 --limit 18 "$(uri cafe)" >read
+        cold read --errors --begin "$at" --end $((at + step)) --most 262144 --limit 60 "$(uri cafe)" >read
         wait "$pid"
         echo "$kind: $(tail -n 1 read); local $(tail -n 1 local)"
         wait_for "the center's fault" fired web "$kind"
@@ -92,9 +93,10 @@ fault_told ()
         delay|redirect|etag-change) grep -q "errors 0 " read;;    # digests are what counts
         *) grep -q "EIO" read;;
         esac
-        awk '/^reads/ { exit !($6 < 1.0) }' local
+        # none of them waited for the center: that gets three seconds
+        awk '/^reads/ { exit !($6 < 2.7) }' local
         faults web '[]'
-        wait_for "the center is believed again" eval 'cold read --begin "$at" --end $((at + step)) --limit 10 "$(uri cafe)"'
+        wait_for "the center is believed again" eval 'cold read --begin "$at" --end $((at + step)) --limit 60 "$(uri cafe)"'
     done
 }
 
@@ -110,27 +112,25 @@ fault_told ()
         rm -rf b; cp -a --sparse=always cold b
         : >web.log; faults web "$(fault "$kind")"
         serve_delayed s b delayload-background=off
-        out=$(cold read --clients 4 --limit 12 "$(uri cafe)")
+        out=$(cold read --clients 4 --limit 30 "$(uri cafe)")
         echo "$kind: $(tail -n 1 <<<"$out")"
-        awk '/^reads/ { exit !($6 < 5.0) }' <<<"$out"       # once, and not the time-out each time
+        awk '/^reads/ { exit !($6 < 10.0) }' <<<"$out"      # once, and not the time-out each of 32 times
         wait_for "the center's fault" fired web "$kind"     # it may notice late that it is left
         stop_nbdkit
     done
 }
 
 @test "a center that is gone and returns: local data is served meanwhile, misses fail, then all is there" {
-    local port
     need_cold
     one_center
     serve_delayed s b delayload-readahead=0 delayload-background=off
     cold read --begin $((16 << 20)) "$(uri cafe)"
     kill -9 "$ORIGIN_PID"; wait "$ORIGIN_PID" || true
     cold read --begin $((16 << 20)) --clients 4 --ops 100 --end $((24 << 20)) "$(uri cafe)"
-    cold read --errors --end $((2 << 20)) --limit 20 "$(uri cafe)" | tee read
+    cold read --errors --end $((2 << 20)) --limit 60 "$(uri cafe)" | tee read
     grep -q "'EIO': 8" read
     grep -q "web: .*[Cc]onnect" s.log
-    port=$(cat web.port)
-    another_center web c --port "$port"
+    another_center web c --port "$PORT"
     cold read --clients 2 "$(uri cafe)"
 }
 
@@ -206,7 +206,7 @@ PIDS=()
 trap 'kill -9 "${PIDS[@]}" 2>/dev/null || true' EXIT
 serve_delayed s small/b
 cold read --end $((1 << 20)) "$(uri cafe)"                  # before it is full
-cold read --errors --clients 4 --limit 20 "$(uri cafe)" | tee read
+cold read --errors --clients 4 --limit 60 "$(uri cafe)" | tee read
 grep -q "ENOSPC" read || exit 3
 not grep -q "EIO" read || exit 4
 grep -q "error: .*[Nn]o space" s.log || exit 5
@@ -217,7 +217,7 @@ kill "$NBDKIT_PID"; wait "$NBDKIT_PID" || true
 at small/b store check || exit 8
 at small/b store scrub || exit 9
 END
-    run timeout 60 unshare -m bash inside.sh
+    run timeout 240 unshare -m bash inside.sh
     [ "$status" -ne 77 ] || skip "no right to mount"
     echo "$output"
     echo "status $status"
@@ -228,20 +228,20 @@ END
     need_cold
     pushed 4
     another_center web c
-    TIMEOUT=60 pulled b web="$WEB"
+    TIMEOUT=100 pulled b web="$WEB"
     faults web '[{"path": "pack$", "action": "hang"}]'
     serve_delayed s b
-    cold read --leave --errors --limit 30 "$(uri cafe)" &
+    cold read --leave --errors --limit 90 "$(uri cafe)" &
     client=$!
     wait_for "a read" grep -q "delayload: pread" s.log
     SECONDS=0
     stop_nbdkit
     echo "ended after $SECONDS s"
-    [ "$SECONDS" -lt 10 ]
+    [ "$SECONDS" -lt 30 ]
     wait "$client" || true
     serve_delayed t b
     not cold read --leave --errors --limit 1 "$(uri cafe)"
     SECONDS=0
     stop_nbdkit
-    [ "$SECONDS" -lt 10 ]
+    [ "$SECONDS" -lt 30 ]
 }

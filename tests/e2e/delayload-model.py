@@ -79,7 +79,7 @@ class Model(model.Model):
     def espalier(self, *argv):
         env = dict(os.environ, ESPALIER_STORE=self.store)
         p = subprocess.run(("espalier",) + argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                           timeout=60)
+                           timeout=200)
         if p.returncode:
             raise model.Failure("espalier %s: %s" % (" ".join(argv), p.stdout.decode()))
 

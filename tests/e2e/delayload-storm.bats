@@ -141,14 +141,16 @@ percent () { [ "$(at "$1" rp show base --json | jq .local_percent)" -gt "$2" ]; 
 @test "hydration goes on where a killed server was" {
     need_cold
     pushed 24
-    serve_center --rate 8M
+    serve_center
     pulled b web="$WEB"
+    web_faults '[{"path": "pack$", "from": 9000000, "action": "hang"}]'     # the end never comes
     at b -q hydrate cafe
     serve_delayed s b
     wait_for "half of it" percent b 30
     kill -9 "$NBDKIT_PID"; wait "$NBDKIT_PID" || true
     haves b before
     not all_local b
+    web_faults '[]'
     lines=$(wc -l <web.log)
     serve_delayed t b
     wait_for "all of it is local" all_local b
@@ -260,7 +262,7 @@ percent () { [ "$(at "$1" rp show base --json | jq .local_percent)" -gt "$2" ]; 
     another_center good c; good=$WEB
     TIMEOUT=2 RETRIES=1 pulled b web="$bad" good="$good"
     cp -a --sparse=always b cold
-    timeout -k 5 120 /usr/bin/python3 "$ESPALIER_SRCDIR/tests/e2e/delayload-model.py" \
+    timeout -k 5 400 /usr/bin/python3 "$ESPALIER_SRCDIR/tests/e2e/delayload-model.py" \
         ${ESPALIER_TEST_SEED:+--seed "$ESPALIER_TEST_SEED"} --ops "${ESPALIER_MODEL_OPS:-1600}" --clients 3 --dir "$D" \
         --base v2.img --export cafe --store b --cold cold --faults "$D/web.faults" -- \
         nbdkit -f -t 2 -U @SOCK@ --filter="$OVERLAY" --filter="$DELAYLOAD" "$VENUE" store="$D/b" \

@@ -36,7 +36,7 @@ start_origin ()
 pull ()
 {
     espalier --quiet init
-    espalier --quiet center add hq "$ORIGIN" --unsigned --retries "${RETRIES:-1}" --timeout 5
+    espalier --quiet center add hq "$ORIGIN" --unsigned --retries "${RETRIES:-1}" --timeout 30
     espalier --quiet pull hq cafe
     cat </dev/null >"$D/origin.log"
 }
@@ -121,7 +121,7 @@ PY
 
 @test "a center that is gone: what is local is served, the rest when it is back" {
     need_nbdsh
-    make_center 4000000; start_origin; pull
+    make_center 4000000; hold_port; start_origin --port "$PORT"; pull
     start_server one delayload-background=off delayload-readahead=0
     nbdsh -u "$(uri cafe)" -c 'h.pread(65536, 0)'
     kill "$ORIGIN_PID"; wait "$ORIGIN_PID" || true
@@ -130,7 +130,7 @@ PY
     [ "$status" != 0 ]
     [[ $output = *"Input/output error"* ]]
     grep -q 'center hq\|hq:' "$D/one.log"
-    start_origin --port "$(cat "$D/port")"
+    start_origin --port "$PORT"
     same "$(uri cafe)"
 }
 

@@ -26,9 +26,10 @@ pulled ()
 {
     two_stores 8
     at a -q push cafe c --variant 64K,zstd
-    serve_center
+    hold_port
+    serve_center --port "$PORT"
     at b -q center remove c
-    at b -q center add web "$WEB" --timeout 2 --connect-timeout 2
+    at b -q center add web "$WEB" --timeout 20
     at b -q pull web cafe
     at b -q hydrate cafe --now
     cat </dev/null >web.log
@@ -51,12 +52,8 @@ reads ()
           -c "for at in [$(IFS=,; echo "${*:2}")]: assert h.pread(4096, at) == d[at:at + 4096], at"
 }
 
-center_is_back ()
-{
-    local port; port=$(cat web.port)
-    rm web.port                       # else the old one says that it listens
-    serve_center --port "$port"
-}
+center_is_gone () { kill "$ORIGIN_PID"; wait "$ORIGIN_PID" || true; }
+center_is_back () { serve_center --port "$PORT"; }
 
 start_seat ()
 {
@@ -87,7 +84,7 @@ start_seat ()
     pulled
     rebooted b base
     wrong b base 100000
-    kill "${PIDS[-1]}"; wait "${PIDS[-1]}" || true
+    center_is_gone
     start_seat delayload-readahead=0
     reads v2.img 1048576
     nbdsh -u "$(uri cafe)" -c '
@@ -135,8 +132,8 @@ for at in (98304, 65536):
 @test "scrub without the center: what could not be fetched is told, with the cause, and not for hours" {
     pulled
     wrong b base $(seq 100000 65536 1700000)
-    kill "${PIDS[-1]}"; wait "${PIDS[-1]}" || true
-    run -3 --separate-stderr timeout 60 env ESPALIER_STORE="$D/b" espalier store scrub --json
+    center_is_gone
+    run -3 --separate-stderr timeout 240 env ESPALIER_STORE="$D/b" espalier store scrub --json
     jq -e '.dropped == 25 and .mended == 0' <<<"$output"
     jq -e '.findings[0].why | test("web")' <<<"$output"
     jq -e '.findings[24].why | test("not tried")' <<<"$output"

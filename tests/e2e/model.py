@@ -49,7 +49,7 @@ class Server:
         if os.path.exists(self.sock):
             os.unlink(self.sock)
         self.p = subprocess.Popen(self.argv)
-        for _ in range(2000):
+        for _ in range(6000):
             if self.p.poll() is not None:
                 raise Failure("the server ended with status %d" % self.p.returncode)
             if os.path.exists(self.sock):
@@ -60,7 +60,7 @@ class Server:
     def stop(self, kill):
         self.p.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         try:
-            self.p.wait(30)
+            self.p.wait(90)
         except subprocess.TimeoutExpired:
             raise Failure("the server does not end")
         if kill:
@@ -87,7 +87,7 @@ class Client:
 
     # --- connections -----------------------------------------------------
     def connect(self):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while True:
             try:
                 self.handles = []

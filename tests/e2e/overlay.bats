@@ -96,10 +96,11 @@ END
 @test "random requests agree with their twins, discard and memory" {
     need_nbdsh
     disk disk.img 2200000
+    mkfifo stay                 # nothing ever comes out of it
     for mode in discard memory; do
         serve $mode file disk.img overlay-mode=$mode
         # a connection that stays: memory ends with the last one
-        for e in d e; do sh_nbd @$e "import sys; open('ready-$mode-$e', 'w'); sys.stdin.read()" < <(exec sleep 60) 3>&- & PIDS+=($!); done
+        for e in d e; do sh_nbd @$e "import sys; open('ready-$mode-$e', 'w'); sys.stdin.read()" <>stay 3>&- & PIDS+=($!); done
         for e in d e; do wait_for "connection" test -e ready-$mode-$e; done
         run env EXPORTS="@d @e" IMAGE=disk.img STEPS=500 SOCK="$SOCK" \
             PATH="/usr/bin:$PATH" nbdsh -c "exec(open('$ESPALIER_SRCDIR/tests/lib/overlay-model.py').read())"
@@ -136,7 +137,7 @@ except nbd.Error: pass'
 @test "discard: the same disk within the grace, a fresh one after it" {
     need_nbdsh
     disk disk.img
-    serve a file disk.img overlay-mode=discard overlay-grace=1
+    serve a file disk.img overlay-mode=discard overlay-grace=5
     sh_nbd @a 'h.pwrite(b"gone", 0)'
     run sh_nbd @a 'print(h.pread(4, 0))'
     [ "$output" = "bytearray(b'gone')" ]
@@ -195,7 +196,8 @@ h.zero(8192, 0); assert h.pread(8192, 0) == bytes(8192)'
     need_nbdsh
     disk disk.img
     serve a file disk.img
-    sh_nbd @a 'import sys; h.pwrite(b"1", 0); open("ready", "w"); sys.stdin.read()' < <(exec sleep 60) 3>&- &
+    mkfifo stay
+    sh_nbd @a 'import sys; h.pwrite(b"1", 0); open("ready", "w"); sys.stdin.read()' <>stay 3>&- &
     PIDS+=($!)
     wait_for "first client" test -e ready
     local first=$NBDKIT_PID

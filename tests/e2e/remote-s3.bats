@@ -16,7 +16,7 @@ s3 ()
     export AWS_ACCESS_KEY_ID=TESTKEY AWS_SECRET_ACCESS_KEY=TESTSECRET
 }
 
-tool () { timeout 60 "$TOOL" --timeout 5 "$@" 2>err; }
+tool () { timeout 240 "$TOOL" --timeout 30 "$@" 2>err; }
 
 fails ()
 {

@@ -145,11 +145,11 @@ h.pwrite(b"secret", 100); h.flush()'
 @test "serve: keys or certificates that are not there are an error at once" {
     need_tls
     two_venues
-    run timeout 20 espalier serve --socket "$D/s" --tls-psk "$D/none.psk"
+    run timeout 90 espalier serve --socket "$D/s" --tls-psk "$D/none.psk"
     [ "$status" -ne 0 ]
     [ "$status" -ne 124 ]
     [[ $output == *none.psk* ]]
-    run timeout 20 espalier serve --socket "$D/s" --tls-certificates "$D/none"
+    run timeout 90 espalier serve --socket "$D/s" --tls-certificates "$D/none"
     [ "$status" -ne 0 ]
     [ "$status" -ne 124 ]
     [[ $output == *"$D/none"* ]] || { echo "$output"; false; }
@@ -191,7 +191,7 @@ h.pwrite(b"secret", 100); h.flush()'
     not grep -q 'Write' below.log
     stop_nbdkit
     grep -q read stats.log
-    run timeout 20 espalier serve --socket "$D/s" -- --no-such-option
+    run timeout 90 espalier serve --socket "$D/s" -- --no-such-option
     [ "$status" -ne 0 ]
     [ "$status" -ne 124 ]
 }

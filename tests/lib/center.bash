@@ -10,6 +10,15 @@ fails ()
     grep -qE -- "$pattern" "$D/err" || { cat "$D/err" >&2; return 1; }
 }
 
+# cut_off BYTES COMMAND...: the kernel kills it at its first write behind BYTES of
+# any file: a push ends there however busy the machine is
+cut_off ()
+{
+    local kib=$(($1 >> 10)) status=0; shift
+    (ulimit -c 0; ulimit -f "$kib"; exec "$@") || status=$?
+    [ "$status" -eq $((128 + $(kill -l XFSZ))) ] || { echo "not cut off: $*: exit status $status" >&2; return 1; }
+}
+
 # image FILE MIB SEED: half of it random, the rest text and zeroes
 image ()
 {

@@ -259,7 +259,7 @@ def main():
     s.add_argument("--most", type=int, default=262144, help="bytes of a read")
     s.add_argument("--begin", type=int, default=0)
     s.add_argument("--end", type=int, default=0)
-    s.add_argument("--limit", type=int, default=40, help="seconds for a client")
+    s.add_argument("--limit", type=int, default=150, help="seconds for a client")
     s.add_argument("--errors", action="store_true")
     s.add_argument("--leave", action="store_true")
     s = sub.add_parser("once")

@@ -73,16 +73,35 @@ stop_nbdkit ()
     kill "$pid" && wait "$pid" || true
 }
 
-# wait_for WHAT COMMAND...: until COMMAND succeeds, at most 20 s
+# wait_for WHAT COMMAND...: until COMMAND succeeds, at most 90 s: only a test that
+# fails anyway, or a machine that has much else to do, takes so long
 wait_for ()
 {
-    local what=$1 i; shift
-    for ((i = 0; i < 400; i++)); do
+    local what=$1 end=$((SECONDS + 90)); shift
+    while [ "$SECONDS" -lt "$end" ]; do
         "$@" && return 0
         read -rt 0.05 <> <(:) || true
     done
     echo "timed out: $what" >&2
     return 1
+}
+
+# hold_port: a port of 127.0.0.1 for a server that goes and comes back, in $PORT.
+# Held until the test ends by a socket that does not listen, so that nobody else
+# gets it meanwhile; a server that sets SO_REUSEADDR (all do) may listen there.
+hold_port ()
+{
+    python3 - >"$D/held.port" 3>&- <<'PY' &
+import signal, socket
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1], flush=True)
+signal.pause()
+PY
+    PIDS+=("$!")
+    wait_for "a port" test -s "$D/held.port"
+    PORT=$(cat "$D/held.port")
 }
 
 # random_file FILE BYTES [SEED]: the same bytes for the same seed

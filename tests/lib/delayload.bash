@@ -12,7 +12,7 @@ export DELAYLOAD
 # with the Python that has libnbd's module.  No client waits longer than this.
 cold ()
 {
-    timeout -k 5 60 /usr/bin/python3 "$COLD" "$@" 3>&-
+    timeout -k 5 240 /usr/bin/python3 "$COLD" "$@" 3>&-
 }
 
 need_cold ()
@@ -45,7 +45,7 @@ pulled ()
     local store=$1 c; shift
     at "$store" -q init
     for c in "$@"; do
-        at "$store" -q center add "${c%%=*}" "${c#*=}" --unsigned --timeout "${TIMEOUT:-5}" --retries "${RETRIES:-2}"
+        at "$store" -q center add "${c%%=*}" "${c#*=}" --unsigned --timeout "${TIMEOUT:-30}" --retries "${RETRIES:-2}"
         at "$store" -q pull "${c%%=*}" cafe
     done
 }

@@ -34,7 +34,7 @@ def start():
     if os.path.exists(sock):
         os.unlink(sock)
     p = subprocess.Popen(server + ["-f", "-U", sock])
-    for _ in range(1000):
+    for _ in range(10000):
         if os.path.exists(sock):
             try:
                 return p, connect()
@@ -78,7 +78,7 @@ for i in range(rounds):
     begun = threading.Event()
     t = threading.Thread(target=load, args=(h, max(newest), begun))
     t.start()
-    begun.wait(20)
+    begun.wait(90)
     time.sleep(rnd.random() * 0.03)
     p.send_signal(signal.SIGKILL)
     p.wait()
