@@ -21,8 +21,15 @@ struct esp_cluster;
  */
 extern int esp_nodes_check (const char *text, const char *where);
 
+/* Look at PARAMS' nodes (which are read, where they are in a file) and
+ * sasl_file, without asking any node: EINVAL and others, reported.
+ */
+extern int esp_cluster_check (const struct esp_shared_params *params);
+
 /* NULL, reported.  SEALER stays the caller's and outlives it.  Of PARAMS:
- * nodes, sasl_file and the times.
+ * nodes, sasl_file and the times.  A nodes file that is missing or wrong by
+ * now is a warning.  Starts two threads; waits up to timeout_ms until the nodes
+ * were asked for the first time.
  */
 extern struct esp_cluster *esp_cluster_open
   (const struct esp_shared_params *params, const struct esp_sealer *sealer);
@@ -55,7 +62,7 @@ struct esp_cluster_counters {
   uint64_t errors, lies, full;
 };
 struct esp_node_counters {
-  char name[300];               /* as it was given */
+  char name[300];               /* "host:port" or "unix:/path" */
   bool out;
   uint64_t hits, misses, errors, timeouts, lies;
   uint64_t answer_us;           /* mean time of an answer */

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The parts of the cluster: nodes (node.c, pending.c, probe.c), the list of
+ * them (cluster-list.c), leases (lease.c), and who uses them (cluster-get.c, cluster-put.c,
+ * cluster-write.c);
+ * two threads (keeper.c).
+ *
+ * Locks, all leaves but where said, none held over I/O:
+ *   cluster->lock   the current list, the threads' conditions
+ *   leases.lock     the leases that this process holds
+ *   node->lock      a node's connections, state and pending keys
+ */
+
+#ifndef ESPALIER_CACHE_CLUSTER_INTERNAL_H
+#define ESPALIER_CACHE_CLUSTER_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "cache/cluster.h"
+#include "cache/nodes.h"
+#include "cache/wire.h"
+#include "util/cleanup.h"
+
+static inline uint64_t
+mono_us (void)
+{
+  struct timespec t;
+
+  clock_gettime (CLOCK_MONOTONIC, &t);
+  return (uint64_t) t.tv_sec * 1000000u + (uint64_t) t.tv_nsec / 1000u;
+}
+
+static inline uint64_t
+mono_ms (void)
+{
+  return mono_us () / 1000u;
+}
+
+/* Relaxed: counters. */
+#define COUNT(counter, by) \
+  atomic_fetch_add_explicit (&(counter), (by), memory_order_relaxed)
+#define COUNTED(counter) \
+  atomic_load_explicit (&(counter), memory_order_relaxed)
+#define SET_TO(what, to) \
+  atomic_store_explicit (&(what), (to), memory_order_relaxed)
+
+/* --- keys that could not be deleted (pending.c) ---------------------------- */
+#define PENDING_MAX 65536u
+struct pending {                /* a set, by open addressing */
+  struct esp_cache_key *keys;
+  bool *used;
+  size_t n, room;
+};
+/* False: there is no room, or no memory. */
+extern bool pending_add (struct pending *p, const struct esp_cache_key *key);
+extern void pending_clear (struct pending *p);
+
+/* --- nodes (node.c, probe.c) ----------------------------------------------- */
+#define NODE_IDLE_MAX 64u
+#define NODE_FULL_MS 10000u     /* a full node is not given anything */
+#define NODE_NO_WAIT_MS 10000u  /* who waited in vain for its leases: nobody
+                                 * waits for another one */
+#define NODE_LIES 3u            /* in a row: it is left out */
+#define NODE_BACKOFF_MAX_MS 30000u
+
+struct node {
+  struct esp_node_name name;
+  uint64_t hash;
+  uint32_t id;                  /* unique in the process */
+  _Atomic unsigned refs;
+  struct esp_cluster *cluster;
+  _Atomic bool good;            /* set under lock; read without */
+  _Atomic bool spoiled;         /* too much pending: no exports any more */
+  _Atomic size_t item_max;      /* bytes of an item; 0: not known */
+  _Atomic uint64_t full_until, no_wait_until;   /* ms */
+  _Atomic uint64_t hits, misses, errors, timeouts, lies, full, answer_us;
+
+  pthread_mutex_t lock;         /* protects what follows */
+  struct esp_wire *idle[NODE_IDLE_MAX];
+  unsigned nidle;
+  struct sockaddr_storage addr; /* of the last probe that went well */
+  socklen_t addr_len;
+  bool probed;
+  unsigned lies_in_row;
+  uint64_t backoff_ms, probe_at, good_since, warned_at; /* ms */
+  struct pending pending;
+};
+
+extern struct node *node_new (struct esp_cluster *cluster,
+                              const struct esp_node_name *name);
+extern struct node *node_ref (struct node *node);
+extern void node_unref (struct node *node);
+ESP_DEFINE_CLEANUP (node_unref, struct node *, node_unref)
+#define CLEANUP_NODE ESP_CLEANUP (node_unref)
+
+/* One question.  A connection that had been closed meanwhile is replaced
+ * once; what went wrong is counted and may leave the node out.
+ */
+extern enum esp_wire_result node_do (struct node *node,
+                                     struct esp_wire_op *op);
+/* The same, with the connection (NULL where R is not sound): op->value stays
+ * until node_done, and more may be asked.
+ */
+extern enum esp_wire_result node_do_held (struct node *node,
+                                          struct esp_wire_op *op,
+                                          struct esp_wire **wire);
+/* R is the last result on WIRE. */
+extern void node_done (struct node *node, struct esp_wire *wire,
+                       enum esp_wire_result r);
+extern void node_failed (struct node *node, enum esp_wire_result r);
+extern void node_say_out (struct node *node, enum esp_wire_result why);
+/* A value that was not what it should be, or one that was. */
+extern void node_lied (struct node *node);
+extern void node_honest (struct node *node);
+extern void node_filled (struct node *node);
+static inline bool
+node_is_full (struct node *node, uint64_t now)
+{
+  return now < COUNTED (node->full_until);
+}
+/* Delete what is under KEY, now or before the node is used again. */
+extern void node_forget (struct node *node, const struct esp_cache_key *key);
+
+static inline bool
+node_sound (enum esp_wire_result r)
+{
+  return r < ESP_WIRE_STALE;
+}
+
+/* Ask a node that is OUT; it is GOOD again, or its next time is set. */
+extern void node_probe (struct node *node);
+/* When that is due (ms); UINT64_MAX: it is GOOD. */
+extern uint64_t node_probe_at (struct node *node);
+
+/* --- the list (cluster-list.c) ------------------------------------------------------ */
+#define SETTLE_MS 5000u         /* after a change no export uses nodes */
+struct list {
+  _Atomic unsigned refs;
+  uint64_t exports_from;        /* ms */
+  struct list *before;          /* whose nodes may still be asked by servers
+                                 * that did not see the change yet; or NULL */
+  size_t n;
+  struct node *node[];
+};
+extern struct list *list_current (struct esp_cluster *cluster);
+extern void list_unref (struct list *list);
+ESP_DEFINE_CLEANUP (list_unref, struct list *, list_unref)
+#define CLEANUP_LIST ESP_CLEANUP (list_unref)
+
+/* Whom to ask for KEY: not referenced; NULL: nobody. */
+extern struct node *list_pick (const struct list *list,
+                               const struct esp_cache_key *key);
+/* Whom KEY belongs to, whatever its state; NULL: there is no node. */
+extern struct node *list_owner (const struct list *list,
+                                const struct esp_cache_key *key);
+extern struct node *list_find (const struct list *list, uint32_t id);
+/* Put NODES in the place of the current list.  -1 reported. */
+extern int list_set (struct esp_cluster *cluster,
+                     const struct esp_nodes *nodes, bool settle);
+
+/* --- leases (lease.c) ------------------------------------------------------- */
+#define LEASE_SIZE 24u
+enum lease_kind { LEASE_FILL = 1, LEASE_WRITER = 2 };
+/* What lies on a node: docs/formats.md. */
+extern void lease_encode (uint8_t out[LEASE_SIZE], enum lease_kind kind,
+                          uint64_t id);
+/* False: this is no lease. */
+extern bool lease_decode (const void *data, size_t len, enum lease_kind *kind,
+                          uint64_t *id);
+/* A number that nobody else has; 0: no random bytes. */
+extern uint64_t random_id (void);
+
+struct lease {
+  struct lease *next;
+  uint64_t id;
+  struct esp_cache_key key;
+  struct node *node;            /* a reference */
+  uint64_t since, renewed;      /* ms */
+};
+struct leases {
+  pthread_mutex_t lock;
+  struct lease *first;
+};
+/* Take a lease on KEY: ADD, or CAS of what has CAS (0: add).  OK: it is kept
+ * and renewed from here on, and in TICKET.
+ */
+extern enum esp_wire_result lease_take (struct node *node,
+                                        const struct esp_cache_key *key,
+                                        uint64_t cas,
+                                        struct esp_shared_ticket *ticket);
+/* TICKET's lease, no longer renewed: the caller's (lease_free); or NULL. */
+extern struct lease *lease_end (struct esp_cluster *cluster,
+                                struct esp_shared_ticket *ticket);
+extern void lease_free (struct lease *lease);
+ESP_DEFINE_CLEANUP (lease_free, struct lease *, lease_free)
+#define CLEANUP_LEASE ESP_CLEANUP (lease_free)
+/* Replace it on the node, if it is still there. */
+extern enum esp_wire_result lease_replace (const struct lease *lease,
+                                           const void *data, size_t len,
+                                           uint32_t seconds);
+extern void lease_drop (const struct lease *lease);
+extern void leases_renew (struct esp_cluster *cluster);
+
+/* --- the whole --------------------------------------------------------------- */
+struct esp_cluster {
+  const struct esp_sealer *sealer;
+  unsigned timeout_ms, lease_ms, wait_ms;
+  struct esp_wire_login login;
+  const struct esp_wire_login *use_login;       /* &login or NULL */
+  char *nodes_file;             /* NULL: a fixed list */
+  struct leases leases;
+  _Atomic uint32_t node_ids;
+
+  pthread_mutex_t lock;         /* protects what follows */
+  struct list *list;
+  pthread_cond_t keeper_cond, prober_cond, probed_cond;
+  bool stop, probe_now;
+  bool has_keeper, has_prober;
+  pthread_t keeper, prober;
+  /* keeper's own */
+  struct timespec file_mtime;
+  uint64_t file_ino, file_checked;
+
+  _Atomic uint64_t hits, misses, bytes_read, bytes_written;
+  _Atomic uint64_t leased, waits, waited_us, takeovers, errors, lies, full;
+};
+
+static inline uint32_t
+lease_seconds (const struct esp_cluster *cluster)
+{
+  uint32_t s = (cluster->lease_ms + 999) / 1000;
+
+  return s < 2 ? 2 : s;         /* memcached's clock ticks in seconds */
+}
+
+/* keeper.c: threads.  -1 reported. */
+extern int keeper_start (struct esp_cluster *cluster);
+extern void keeper_stop (struct esp_cluster *cluster);
+/* A node is OUT: see when it is due. */
+extern void keeper_wake (struct esp_cluster *cluster);
+/* Read the nodes file if it changed; FIRST: in any case. */
+extern void keeper_read_file (struct esp_cluster *cluster, bool first);
+
+#endif /* ESPALIER_CACHE_CLUSTER_INTERNAL_H */

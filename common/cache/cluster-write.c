@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Writes of exports.
+ *
+ *   begin   a lease of kind writer takes the place of what is there: a fill
+ *           that is on its way finds its own lease gone and keeps nothing; who
+ *           reads meanwhile bypasses the cache
+ *   end     the key is deleted on all nodes: a fill that began meanwhile finds
+ *           its lease gone, too
+ *
+ * The delete is what counts; the lease is for a node that gets lost in
+ * between: it runs out by itself, and others find nothing there.
+ */
+
+#include <config.h>
+
+#include "cache/cluster-internal.h"
+
+void
+esp_cluster_write_begin (struct esp_cluster *cluster,
+                         const struct esp_cache_key *key)
+{
+  CLEANUP_LIST struct list *list = list_current (cluster);
+  struct node *node = list_owner (list, key);
+  char text[ESP_CACHE_KEY_TEXT];
+  uint8_t data[LEASE_SIZE];
+  struct esp_wire_op op = {
+    .verb = ESP_WIRE_SET, .key = esp_cache_key_text (key, text), .data = data,
+    .len = sizeof data, .seconds = lease_seconds (cluster),
+  };
+
+  if (!node)
+    return;
+  lease_encode (data, LEASE_WRITER, random_id ());
+  /* A full node may refuse it. */
+  if (node_do (node, &op) != ESP_WIRE_OK)
+    node_forget (node, key);
+}
+
+static void
+forget_on (const struct list *list, const struct list *but,
+           const struct esp_cache_key *key)
+{
+  for (size_t i = 0; i < list->n; ++i)
+    if (!but || !list_find (but, list->node[i]->id))
+      node_forget (list->node[i], key);
+}
+
+void
+esp_cluster_write_end (struct esp_cluster *cluster,
+                       const struct esp_cache_key *key)
+{
+  CLEANUP_LIST struct list *list = list_current (cluster);
+
+  forget_on (list, NULL, key);
+  if (list->before && mono_ms () < list->exports_from)
+    forget_on (list->before, list, key);
+}

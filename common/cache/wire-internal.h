@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What wire.c gives the two protocols. */
+
+#ifndef ESPALIER_CACHE_WIRE_INTERNAL_H
+#define ESPALIER_CACHE_WIRE_INTERNAL_H
+
+#include <sys/uio.h>
+
+#include "cache/wire.h"
+
+struct codec {
+  enum esp_wire_result (*send) (struct esp_wire *w,
+                                const struct esp_wire_op *op);
+  enum esp_wire_result (*recv) (struct esp_wire *w, struct esp_wire_op *op);
+};
+extern const struct codec wire_text, wire_binary;
+extern enum esp_wire_result wire_login (struct esp_wire *w,
+                                        const struct esp_wire_login *login);
+
+/* What came and was not taken yet is BUF[start .. end). */
+struct esp_wire {
+  int fd;
+  const struct codec *codec;
+  unsigned timeout_ms;
+  uint64_t until_us;            /* nothing waits longer */
+  uint32_t asked, answered;     /* binary: numbers of the questions */
+  bool heard;                   /* a byte came since esp_wire_begin */
+  uint8_t *buf;
+  size_t start, end, room;
+};
+
+/* Send all of IOV (which it changes). */
+extern enum esp_wire_result wire_write (struct esp_wire *w, struct iovec *iov,
+                                        size_t n);
+/* Until there are WANT bytes, at most ESP_WIRE_VALUE_MAX + 4096. */
+extern enum esp_wire_result wire_need (struct esp_wire *w, size_t want);
+/* Some more bytes than there are. */
+extern enum esp_wire_result wire_more (struct esp_wire *w);
+
+static inline const uint8_t *
+wire_at (const struct esp_wire *w)
+{
+  return w->buf + w->start;
+}
+
+static inline size_t
+wire_have (const struct esp_wire *w)
+{
+  return w->end - w->start;
+}
+
+static inline void
+wire_take (struct esp_wire *w, size_t n)
+{
+  w->start += n;
+  if (w->start == w->end)
+    w->start = w->end = 0;
+}
+
+#endif /* ESPALIER_CACHE_WIRE_INTERNAL_H */

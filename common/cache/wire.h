@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One connection to a memcached node.  Only for common/cache, tests and
+ * fuzzers.
+ */
+
+#ifndef ESPALIER_CACHE_WIRE_H
+#define ESPALIER_CACHE_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#pragma GCC visibility push(default)
+
+#define ESP_WIRE_KEY_MAX 250u           /* bytes; no blanks, no controls */
+#define ESP_WIRE_VALUE_MAX ((4u << 20) + 4096)
+
+enum esp_wire_result {
+  ESP_WIRE_OK,
+  ESP_WIRE_ABSENT,              /* nothing under that key */
+  ESP_WIRE_KEPT_OUT,            /* ADD: there is something; CAS, DROP: it is
+                                 * another one by now */
+  ESP_WIRE_FULL,                /* no memory there */
+  ESP_WIRE_TOO_LARGE,           /* for the node's item limit */
+  ESP_WIRE_REFUSED,             /* it said an error; the connection is sound */
+  /* From here on the connection is of no use any more. */
+  ESP_WIRE_STALE,               /* closed before a byte of an answer came */
+  ESP_WIRE_CLOSED,              /* no connection, or closed in an answer */
+  ESP_WIRE_TIMEOUT,
+  ESP_WIRE_GARBAGE,             /* no answer of a memcached to that question */
+  ESP_WIRE_DENIED,              /* user or password */
+};
+
+enum esp_wire_verb {
+  ESP_WIRE_GET, ESP_WIRE_SET, ESP_WIRE_ADD, ESP_WIRE_CAS,
+  ESP_WIRE_DELETE,
+  ESP_WIRE_DROP,                /* delete what has this CAS */
+  ESP_WIRE_VERSION,
+  ESP_WIRE_LIMIT,               /* the node's item_size_max */
+};
+
+struct esp_wire_op {
+  enum esp_wire_verb verb;
+  const char *key;
+  const void *data;             /* SET, ADD, CAS */
+  size_t len;
+  uint32_t seconds;             /* that it lives; 0: for ever */
+  uint64_t cas;                 /* CAS, DROP: of what is replaced; GET: sets it */
+  const uint8_t *value;         /* GET: in the connection's buffer, until the
+                                 * next call */
+  size_t value_len;
+  uint64_t number;              /* LIMIT */
+};
+
+struct esp_wire_login { char *user, *password; };
+
+/* Connect within TIMEOUT_MS, which also bounds each wait for bytes later on.
+ * LOGIN (or NULL) outlives it; with it the binary protocol is spoken, as SASL
+ * wants.  NULL with *WHY.  Reports nothing.
+ */
+struct esp_wire;
+extern struct esp_wire *esp_wire_connect (const struct sockaddr *addr,
+                                          socklen_t len, unsigned timeout_ms,
+                                          const struct esp_wire_login *login,
+                                          enum esp_wire_result *why);
+/* The same over a connected socket, which is the wire's own from here on. */
+extern struct esp_wire *esp_wire_new (int fd, unsigned timeout_ms,
+                                      const struct esp_wire_login *login,
+                                      enum esp_wire_result *why);
+extern void esp_wire_close (struct esp_wire *wire);
+
+/* What follows may take four time-outs altogether, however it trickles. */
+extern void esp_wire_begin (struct esp_wire *wire);
+
+/* Ask and take the answer; or several questions, then their answers in that
+ * order (RECV with the same op).
+ */
+extern enum esp_wire_result esp_wire_do (struct esp_wire *wire,
+                                         struct esp_wire_op *op);
+extern enum esp_wire_result esp_wire_send (struct esp_wire *wire,
+                                           const struct esp_wire_op *op);
+extern enum esp_wire_result esp_wire_recv (struct esp_wire *wire,
+                                           struct esp_wire_op *op);
+
+#pragma GCC visibility pop
+#endif /* ESPALIER_CACHE_WIRE_H */

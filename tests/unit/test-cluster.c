@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The cluster with nodes that work: values, leases, several servers. */
+
+#include "cluster-test.h"
+
+#define KIB 1024u
+#define SEG (64 * KIB)
+#define RP(n) key_of (ESP_CACHE_RP, (n), 16)
+
+static void
+test_hit (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+  uint8_t buf[SEG], want[SEG];
+  struct esp_cache_key k = RP (7);
+  struct esp_shared_ticket t = { 0 };
+
+  mc_start (b, 0, NULL);
+  struct esp_cluster *c = cluster_open (b, mc_list (b, 0, 1));
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, 0, &t),
+                    ESP_SHARED_MISS);
+  fill_bytes (want, SEG, 7, 0);
+  esp_cluster_put (c, &k, want, SEG, 0, &t);
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, 0, &t), ESP_SHARED_HIT);
+  assert_memory_equal (buf, want, SEG);
+  assert_int_equal (t.from, ESP_FROM_CLUSTER);
+  struct esp_cluster_counters n = counters (c);
+  assert_int_equal (n.hits, 1);
+  assert_int_equal (n.misses, 1);
+  assert_int_equal (n.leases, 1);
+  assert_int_equal (n.bytes_read, SEG);
+  assert_int_equal (n.bytes_written, SEG);
+  assert_int_equal (n.errors + n.lies + n.full + n.waits + n.takeovers, 0);
+  struct esp_node_counters node;
+  assert_int_equal (esp_cluster_nodes (c, &node, 1), 1);
+  assert_int_equal (node.hits, 1);
+  assert_int_equal (node.misses, 1);
+  assert_true (node.answer_us > 0);
+  esp_cluster_close (c);
+}
+
+/* A shorter last segment; another length is no hit. */
+static void
+test_lengths (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+  static const size_t lengths[] = { 1, 95, 96, 4095, 4096, 5000, SEG };
+  uint8_t buf[SEG];
+
+  mc_start (b, 0, NULL);
+  struct esp_cluster *c = cluster_open (b, mc_list (b, 0, 1));
+  for (uint32_t i = 0; i < 7; ++i) {
+    struct esp_cache_key k = RP (i);
+    fetch (c, &k, lengths[i], NULL);
+    struct esp_shared_ticket t = { 0 };
+    assert_int_equal (esp_cluster_get (c, &k, buf, lengths[i], 0, &t),
+                      ESP_SHARED_HIT);
+    assert_true (is_bytes (buf, lengths[i], i, 0));
+  }
+  assert_int_equal (counters (c).lies, 0);
+  struct esp_cache_key k = RP (3);
+  struct esp_shared_ticket t = { 0 };
+  assert_int_equal (esp_cluster_get (c, &k, buf, 4096, ESP_SHARED_LOOK, &t),
+                    ESP_SHARED_MISS);
+  assert_int_equal (counters (c).lies, 1);
+  esp_cluster_close (c);
+}
+
+static void
+test_look_takes_no_lease (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+  uint8_t buf[SEG];
+  struct esp_cache_key k = RP (1);
+  struct esp_shared_ticket t = { 0 }, u = { 0 };
+
+  mc_start (b, 0, NULL);
+  struct esp_cluster *c = cluster_open (b, mc_list (b, 0, 1));
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, ESP_SHARED_LOOK, &t),
+                    ESP_SHARED_MISS);
+  assert_int_equal (counters (c).leases, 0);
+  esp_cluster_put (c, &k, buf, SEG, 0, &t);
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, 0, &t),
+                    ESP_SHARED_MISS);
+  assert_int_equal (counters (c).leases, 1);
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, ESP_SHARED_LOOK, &u),
+                    ESP_SHARED_MISS);
+  assert_int_equal (counters (c).waits, 0);
+  esp_cluster_give_up (c, &k, &t);
+  esp_cluster_close (c);
+}
+
+static void
+test_busy_then_hit (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+  uint8_t buf[SEG], want[SEG];
+  struct esp_cache_key k = RP (2);
+  struct esp_shared_ticket t = { 0 }, u = { 0 };
+
+  mc_start (b, 0, NULL);
+  struct esp_cluster *one = cluster_open (b, mc_list (b, 0, 1));
+  struct esp_cluster *two = cluster_open (b, mc_list (b, 0, 1));
+  assert_int_equal (esp_cluster_get (one, &k, buf, SEG, 0, &t),
+                    ESP_SHARED_MISS);
+  for (unsigned ms = 2; ms <= 64; ms *= 2) {
+    assert_int_equal (esp_cluster_get (two, &k, buf, SEG, 0, &u),
+                      ESP_SHARED_BUSY);
+    assert_int_equal (u.again_ms, ms > 32 ? 32 : ms);
+  }
+  fill_bytes (want, SEG, 2, 0);
+  esp_cluster_put (one, &k, want, SEG, 0, &t);
+  assert_int_equal (esp_cluster_get (two, &k, buf, SEG, 0, &u),
+                    ESP_SHARED_HIT);
+  assert_memory_equal (buf, want, SEG);
+  assert_int_equal (counters (two).waits, 1);
+  assert_int_equal (counters (two).takeovers, 0);
+  esp_cluster_close (one);
+  esp_cluster_close (two);
+}
+
+static void
+test_give_up (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+  uint8_t buf[SEG];
+  struct esp_cache_key k = RP (3);
+  struct esp_shared_ticket t = { 0 }, u = { 0 };
+
+  mc_start (b, 0, NULL);
+  struct esp_cluster *one = cluster_open (b, mc_list (b, 0, 1));
+  struct esp_cluster *two = cluster_open (b, mc_list (b, 0, 1));
+  assert_int_equal (esp_cluster_get (one, &k, buf, SEG, 0, &t),
+                    ESP_SHARED_MISS);
+  assert_int_equal (esp_cluster_get (two, &k, buf, SEG, 0, &u),
+                    ESP_SHARED_BUSY);
+  esp_cluster_give_up (one, &k, &t);
+  assert_int_equal (esp_cluster_get (two, &k, buf, SEG, 0, &u),
+                    ESP_SHARED_MISS);
+  assert_int_equal (counters (two).leases, 1);
+  assert_int_equal (counters (two).takeovers, 1);
+  /* Who gave up does not put any more. */
+  esp_cluster_put (one, &k, buf, SEG, 0, &t);
+  assert_int_equal (counters (one).bytes_written, 0);
+  esp_cluster_give_up (two, &k, &u);
+  esp_cluster_close (one);
+  esp_cluster_close (two);
+}
+
+/* While its holder lives, a lease of 1 s (2 s in memcached's clock) is still
+ * there after 3 s; when the holder is gone, it ends.
+ */
+static void
+test_renewed_then_taken_over (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+  uint8_t buf[SEG];
+  struct esp_cache_key k = RP (4);
+  struct esp_shared_ticket t = { 0 }, u = { 0 };
+
+  mc_start (b, 0, NULL);
+  struct esp_cluster *one = cluster_open (b, mc_list (b, 0, 1));
+  struct esp_cluster *two = cluster_open (b, mc_list (b, 0, 1));
+  uint64_t begin = now_ms ();
+  assert_int_equal (esp_cluster_get (one, &k, buf, SEG, 0, &t),
+                    ESP_SHARED_MISS);
+  while (now_ms () - begin < 3200) {
+    assert_int_equal (esp_cluster_get (two, &k, buf, SEG, 0, &u),
+                      ESP_SHARED_BUSY);
+    usleep (100000);
+  }
+  esp_cluster_close (one);
+  u = (struct esp_shared_ticket) { 0 };
+  begin = now_ms ();
+  assert_int_equal (get_all (two, &k, buf, SEG, &u), ESP_SHARED_MISS);
+  assert_true (now_ms () - begin < 4000);
+  assert_int_not_equal (u.lease, 0);
+  assert_int_equal (counters (two).takeovers, 1);
+  assert_true (counters (two).waited_us > 0);
+  esp_cluster_give_up (two, &k, &u);
+  esp_cluster_close (two);
+}
+
+static void
+test_wait_is_bounded (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+  uint8_t buf[SEG];
+  struct esp_cache_key k = RP (5), l = RP (6);
+  struct esp_shared_ticket t = { 0 }, u = { 0 }, v = { 0 }, w = { 0 };
+
+  mc_start (b, 0, NULL);
+  struct esp_shared_params p = {
+    .nodes = mc_list (b, 0, 1), .timeout_ms = TIMEOUT, .wait_ms = 150,
+  };
+  struct esp_cluster *c = esp_cluster_open (&p, b->sealer);
+  assert_non_null (c);
+  get_all (c, &k, buf, SEG, &t);
+  get_all (c, &l, buf, SEG, &v);
+  uint64_t begin = now_ms ();
+  assert_int_equal (get_all (c, &k, buf, SEG, &u), ESP_SHARED_MISS);
+  assert_true (now_ms () - begin >= 140);
+  assert_true (now_ms () - begin < 1000);
+  assert_int_equal (u.lease, 0);
+  /* The next one does not wait for leases of that node at all. */
+  assert_int_equal (esp_cluster_get (c, &l, buf, SEG, 0, &w),
+                    ESP_SHARED_MISS);
+  assert_int_equal (w.lease, 0);
+  esp_cluster_give_up (c, &k, &t);
+  esp_cluster_give_up (c, &l, &v);
+  esp_cluster_close (c);
+}
+
+static void
+test_lied (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+  uint8_t buf[SEG] = { 0 };
+  struct esp_cache_key k = RP (8);
+  struct esp_shared_ticket t = { 0 }, u = { 0 };
+
+  mc_start (b, 0, NULL);
+  struct esp_cluster *c = cluster_open (b, mc_list (b, 0, 1));
+  esp_cluster_get (c, &k, buf, SEG, 0, &t);
+  esp_cluster_put (c, &k, buf, SEG, 0, &t);
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, 0, &t), ESP_SHARED_HIT);
+  esp_cluster_lied (c, &k, &t);
+  assert_int_not_equal (t.lease, 0);
+  assert_int_equal (counters (c).lies, 1);
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, 0, &u),
+                    ESP_SHARED_BUSY);
+  esp_cluster_give_up (c, &k, &t);
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, ESP_SHARED_LOOK, &u),
+                    ESP_SHARED_MISS);
+  esp_cluster_close (c);
+}
+
+/* What came encrypted goes to nodes only encrypted. */
+static void
+test_secret (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+  static const uint8_t secret[32] = { 1, 2, 3 };
+  uint8_t buf[SEG], want[SEG];
+  struct esp_cache_key k = RP (9);
+  struct esp_shared_ticket t = { 0 }, u = { 0 };
+
+  mc_start (b, 0, NULL);
+  struct esp_cluster *clear = cluster_open (b, mc_list (b, 0, 1));
+  assert_int_equal (esp_cluster_get (clear, &k, buf, SEG, ESP_SHARED_SECRET,
+                                     &t), ESP_SHARED_MISS);
+  assert_int_equal (t.lease, 0);
+  /* Even with a lease that was taken without the flag. */
+  esp_cluster_get (clear, &k, buf, SEG, 0, &u);
+  esp_cluster_put (clear, &k, buf, SEG, ESP_SHARED_SECRET, &u);
+  assert_int_equal (counters (clear).bytes_written, 0);
+
+  struct esp_sealer *s = esp_sealer_new (secret);
+  struct esp_shared_params p = { .nodes = mc_list (b, 0, 1) };
+  struct esp_cluster *c = esp_cluster_open (&p, s);
+  fill_bytes (want, SEG, 9, 0);
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, ESP_SHARED_SECRET, &t),
+                    ESP_SHARED_MISS);
+  esp_cluster_put (c, &k, want, SEG, ESP_SHARED_SECRET, &t);
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, ESP_SHARED_SECRET, &t),
+                    ESP_SHARED_HIT);
+  assert_memory_equal (buf, want, SEG);
+  /* To who has no key it is a miss, and no lie. */
+  u = (struct esp_shared_ticket) { 0 };
+  assert_int_equal (esp_cluster_get (clear, &k, buf, SEG, 0, &u),
+                    ESP_SHARED_MISS);
+  assert_int_equal (counters (clear).lies, 0);
+  esp_cluster_close (clear);
+  esp_cluster_close (c);
+  esp_sealer_free (s);
+}
+
+/* --- sizes ---------------------------------------------------------------------- */
+
+static void
+check_sizes (struct bench *b, const char *limit, const char *chunk)
+{
+  const char *options[] = { "-m", "64", "-I", limit, "-o", chunk, NULL };
+  size_t mib = 1u << 20;
+  CLEANUP_FREE uint8_t *buf = malloc (4 * mib);
+
+  mc_start (b, 0, options);
+  struct esp_cluster *c = cluster_open (b, mc_list (b, 0, 1));
+  for (uint8_t shift = 16; shift <= 22; ++shift) {
+    struct esp_cache_key k = key_of (ESP_CACHE_RP, shift, shift);
+    size_t len = (size_t) 1 << shift;
+    struct esp_shared_ticket t = { 0 };
+
+    fetch (c, &k, len, NULL);
+    memset (buf, 0, len);
+    assert_int_equal (esp_cluster_get (c, &k, buf, len, 0, &t),
+                      ESP_SHARED_HIT);
+    assert_true (is_bytes (buf, len, shift, 0));
+  }
+  assert_int_equal (counters (c).errors + counters (c).full, 0);
+  esp_cluster_close (c);
+}
+
+static void
+test_items_of_128k (void **state)
+{
+  NEEDS_MEMCACHED ();
+  check_sizes (*state, "128k", "slab_chunk_max=65536");
+}
+
+static void
+test_items_of_1m (void **state)
+{
+  NEEDS_MEMCACHED ();
+  check_sizes (*state, "1m", "slab_chunk_max=524288");
+}
+
+static void
+test_items_of_8m (void **state)
+{
+  NEEDS_MEMCACHED ();
+  check_sizes (*state, "8m", "slab_chunk_max=524288");
+}
+
+/* --- single flight ---------------------------------------------------------------- */
+#define KEYS 48
+#define THREADS 6
+
+struct flight {
+  struct esp_cluster *c;
+  _Atomic unsigned *fetched;    /* for each key */
+  unsigned first;
+};
+
+static void *
+flight_main (void *arg)
+{
+  struct flight *f = arg;
+
+  for (unsigned i = 0; i < KEYS; ++i) {
+    unsigned n = (f->first + i) % KEYS;
+    struct esp_cache_key k = RP (n);
+    fetch (f->c, &k, SEG, &f->fetched[n]);
+  }
+  return NULL;
+}
+
+/* Two servers, some threads each, three nodes: each segment is fetched once. */
+static void
+test_single_flight (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+  static _Atomic unsigned fetched[KEYS];
+  struct esp_cluster *c[2];
+  struct flight f[2 * THREADS];
+  pthread_t t[2 * THREADS];
+
+  for (unsigned i = 0; i < 3; ++i)
+    mc_start (b, i, NULL);
+  for (unsigned i = 0; i < 2; ++i) {
+    c[i] = cluster_open (b, mc_list (b, 0, 3));
+    wait_out (c[i], 0);
+  }
+  for (unsigned i = 0; i < 2 * THREADS; ++i) {
+    f[i] = (struct flight) { c[i % 2], fetched, i / 4 * 5 };
+    assert_int_equal (pthread_create (&t[i], NULL, flight_main, &f[i]), 0);
+  }
+  for (unsigned i = 0; i < 2 * THREADS; ++i)
+    pthread_join (t[i], NULL);
+  for (unsigned i = 0; i < KEYS; ++i)
+    assert_int_equal (fetched[i], 1);
+  struct esp_node_counters n[3];
+  esp_cluster_nodes (c[0], n, 3);
+  for (unsigned i = 0; i < 3; ++i)
+    assert_true (n[i].hits > 0);
+  esp_cluster_close (c[0]);
+  esp_cluster_close (c[1]);
+}
+
+/* --- nodes that want a password ----------------------------------------------------- */
+
+static void
+test_login_file (void **state)
+{
+  struct bench *b = *state;
+  char path[200];
+  struct esp_shared_params p = { .nodes = "a:1", .sasl_file = path };
+
+  snprintf (path, sizeof path, "%s/login", b->dir);
+  assert_int_equal (esp_cluster_check (&p), -1);
+  static const struct { const char *text; int ok; } cases[] = {
+    { "user:password\n", 0 }, { "u:p:q", 0 }, { "", -1 }, { "user", -1 },
+    { ":p", -1 }, { "u:\n", -1 },
+  };
+  for (unsigned i = 0; i < 6; ++i) {
+    FILE *f = fopen (path, "w");
+    fputs (cases[i].text, f);
+    fclose (f);
+    assert_int_equal (esp_cluster_check (&p), cases[i].ok);
+  }
+}
+
+#define T(name) cmocka_unit_test_setup_teardown (name, bench_setup, bench_teardown)
+
+int
+main (void)
+{
+  static const struct CMUnitTest tests[] = {
+    T (test_hit), T (test_lengths), T (test_look_takes_no_lease),
+    T (test_busy_then_hit), T (test_give_up),
+    T (test_renewed_then_taken_over), T (test_wait_is_bounded), T (test_lied),
+    T (test_secret), T (test_items_of_128k), T (test_items_of_1m),
+    T (test_items_of_8m), T (test_single_flight), T (test_login_file),
+  };
+
+  unit_init ();
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}
