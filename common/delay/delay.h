@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "stats/stats.h"
 #include "store/image.h"
 #include "store/store.h"
 #include "util/progress.h"
@@ -37,7 +38,8 @@ struct esp_delay_params {
 };
 
 /* Start the engine (threads; behind the fork), and make it the fetcher of
- * reads that miss (esp_have_set_fetcher).
+ * reads that miss (esp_have_set_fetcher).  What centers and restore points do
+ * is counted for all to see (stats/stats.h), in the store's directory.
  */
 struct esp_delay;
 extern struct esp_delay *esp_delay_start (struct esp_store *store,
@@ -51,6 +53,11 @@ extern void esp_delay_stop (struct esp_delay *delay);
 struct esp_delay_reader;
 extern struct esp_delay_reader *esp_delay_reader_open
   (struct esp_delay *delay, struct esp_image *image);
+/* Its misses and waits are counted in ROW too (a client's; NULL: in none), which
+ * must outlive its reads.  Before the first read.
+ */
+extern void esp_delay_reader_count (struct esp_delay_reader *reader,
+                                    struct esp_stats_row *row);
 /* Ends its boot recording; merges it into the tip's profile. */
 extern void esp_delay_reader_close (struct esp_delay_reader *reader);
 

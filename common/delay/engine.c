@@ -82,6 +82,7 @@ static void
 point_free (struct point *p)
 {
   esp_have_close (p->have);
+  esp_stats_row_put (p->delay->stats, p->row);
   pthread_mutex_destroy (&p->sources_lock);
   free ((void *) p->ahead);
   free (p);
@@ -183,6 +184,17 @@ void
 point_ref_locked (struct point *point)
 {
   point->refs++;
+}
+
+struct esp_stats_row *
+point_row_locked (struct point *point)
+{
+  char text[ESP_UUID_TEXT];
+
+  if (!point->row)
+    point->row = esp_stats_row (point->delay->stats, ESP_STATS_RP,
+                                esp_uuid_text (&point->uuid, text));
+  return point->row;
 }
 
 void
@@ -372,6 +384,7 @@ destroy (struct esp_delay *delay)
   pools_free (delay);
   while ((c = LIST_FIRST (&delay->centers)) != NULL) {
     LIST_REMOVE (c, list);
+    esp_stats_row_put (delay->stats, c->row);
     free (c->name);
     free (c);
   }
@@ -379,7 +392,16 @@ destroy (struct esp_delay *delay)
   pthread_cond_destroy (&delay->tick);
   pthread_cond_destroy (&delay->keep);
   pthread_cond_destroy (&delay->calm);
+  esp_stats_close (delay->stats);
   free (delay);
+}
+
+static struct esp_stats *
+open_stats (struct esp_store *store)
+{
+  CLEANUP_FREE char *dir = esp_stats_dir (store);
+
+  return dir ? esp_stats_open (dir, program_invocation_short_name) : NULL;
 }
 
 struct esp_delay *
@@ -395,6 +417,11 @@ esp_delay_start (struct esp_store *store, const struct esp_delay_params *p)
   delay->store = store;
   set_params (delay, p);
   init (delay);
+  delay->stats = open_stats (store);
+  if (!delay->stats) {
+    destroy (delay);
+    return NULL;
+  }
   if (p->profile)
     delay->boots = boots_new (delay, store);
   err = pthread_create (&delay->ticker, NULL, ticker_run, delay);

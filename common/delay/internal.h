@@ -159,6 +159,7 @@ struct center {
   unsigned fails;               /* in a row */
   uint64_t out_until;
   char why[WHY_MAX];            /* of its last error */
+  struct esp_stats_row *row;
 };
 
 struct source {
@@ -196,6 +197,7 @@ struct point {
   struct source_set *sources;
   _Atomic uint64_t *ahead;      /* a bit an entry: fetched ahead, not used */
   size_t run_next, run_ahead, run;      /* of reads that miss: entries */
+  struct esp_stats_row *row;    /* NULL: nothing to count yet */
 };
 
 /* --- requests ------------------------------------------------------------ */
@@ -249,6 +251,7 @@ struct esp_delay {
   struct esp_store *store;      /* constant from here */
   struct esp_delay_params params;
   struct boots *boots;          /* or NULL */
+  struct esp_stats *stats;
 
   pthread_mutex_t lock;         /* protects everything from here */
   atomic_bool stop;
@@ -288,6 +291,8 @@ extern int point_get (struct esp_delay *delay, const esp_uuid *uuid,
 extern void point_ref_locked (struct point *point);
 extern void point_put (struct point *point);
 extern void point_put_locked (struct point *point);
+/* What POINT counts; there is a row from the first call on. */
+extern struct esp_stats_row *point_row_locked (struct point *point);
 /* Close those that were idle since BEFORE. */
 extern void points_close_idle (struct esp_delay *delay, uint64_t before);
 /* Now, in the clock of esp_have_touch. */
@@ -435,6 +440,7 @@ struct esp_delay_reader {
   uint64_t clock, cap;          /* the window is at most this */
   struct recorder *recorder;
   atomic_bool recording;
+  struct esp_stats_row *row;    /* or NULL */
   char apart[64];               /* each read writes what follows, and only
                                  * reads what stands above */
   struct reader_counts counts;

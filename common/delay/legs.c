@@ -95,8 +95,12 @@ static void
 count_segment_locked (struct esp_delay *delay, const struct flight *f,
                       size_t len)
 {
+  struct esp_stats_row *row = point_row_locked (f->point);
+
   COUNT (delay, segments, 1);
   COUNT (delay, bytes_raw, len);
+  ESP_STATS_ADD (row, ESP_RP_CENTER_SEGMENTS, 1);
+  ESP_STATS_ADD (row, ESP_RP_CENTER_BYTES, len);
   if (f->born == CLASS_AHEAD)
     COUNT (delay, ahead_segments, 1);
   if (f->born == CLASS_BACKGROUND)

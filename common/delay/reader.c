@@ -350,6 +350,13 @@ esp_delay_reader_open (struct esp_delay *delay, struct esp_image *image)
   return ESP_STEAL (r);
 }
 
+void
+esp_delay_reader_count (struct esp_delay_reader *reader,
+                        struct esp_stats_row *row)
+{
+  reader->row = row;
+}
+
 static void
 add_counts (struct reader_counts *sum, const struct reader_counts *c)
 {
@@ -404,6 +411,16 @@ count (atomic_uint_fast64_t *n, uint64_t by)
   atomic_fetch_add_explicit (n, by, memory_order_relaxed);
 }
 
+static void
+count_wait (struct esp_delay_reader *r, uint64_t us)
+{
+  count (&r->counts.waited, us);
+  if (!r->row)
+    return;
+  ESP_STATS_ADD (r->row, ESP_DISK_MISSES, 1);
+  ESP_STATS_ADD (r->row, ESP_DISK_WAITED_US, us);
+}
+
 /* NBD knows few errors; the client gets what it can use. */
 static int
 to_client (int err)
@@ -453,7 +470,7 @@ wait_for (struct esp_delay_reader *r, const struct wants *wants,
   pthread_mutex_unlock (&delay->lock);
   reader_moved (r, offset, n);
   wait_while_wanted (delay, &waiter);
-  count (&r->counts.waited, delay_now () - begin);
+  count_wait (r, delay_now () - begin);
   if (queued >= 0 && !waiter.err)
     return 0;
   errno = queued == -1 ? ENOMEM : waiter.err;

@@ -50,6 +50,7 @@ center_get_locked (struct esp_delay *delay, const char *name)
     free (c);
     return NULL;
   }
+  c->row = esp_stats_row (delay->stats, ESP_STATS_CENTER, name);
   LIST_INSERT_HEAD (&delay->centers, c, list);
   return c;
 }
@@ -60,6 +61,7 @@ center_begin_locked (struct leg *leg)
   struct center *c = leg->request->set->s[leg->source].center;
 
   c->inflight++;
+  ESP_STATS_ADD (c->row, ESP_CENTER_REQUESTS, 1);
   if (leg->trial)
     c->trial = true;
 }
@@ -128,6 +130,14 @@ is_center_error (int err)
   }
 }
 
+static void
+show_locked (struct center *c)
+{
+  ESP_STATS_SET (c->row, ESP_CENTER_OUT, c->out);
+  ESP_STATS_SET (c->row, ESP_CENTER_FIRST_BYTE_US, c->ttfb);
+  ESP_STATS_SET (c->row, ESP_CENTER_BYTES_SECOND, c->speed);
+}
+
 void
 center_end_locked (struct leg *leg)
 {
@@ -136,14 +146,18 @@ center_end_locked (struct leg *leg)
 
   c->inflight--;
   measure_locked (c, leg);
-  if (is_center_error (leg->err))
+  ESP_STATS_ADD (c->row, ESP_CENTER_BYTES, leg->bytes);
+  if (is_center_error (leg->err)) {
+    ESP_STATS_ADD (c->row, ESP_CENTER_ERRORS, 1);
     fail_locked (c, leg);
+  }
   else if (leg->err != ECANCELED || leg->first_byte) {
     if (c->out)
       esp_debug ("center %s answers again", c->name);
     c->out = false;
     c->fails = 0;
   }
+  show_locked (c);
   if (leg->trial) {
     c->trial = false;
     pthread_cond_broadcast (&delay->calm);

@@ -41,6 +41,7 @@
 struct slot {
   struct esp_stats_row row;     /* first, and in lines of its own */
   enum esp_stats_kind kind __attribute__ ((aligned (CACHE_LINE)));
+  struct esp_stats *stats;
   unsigned refs;
   int number;                   /* in the file; -1: in none */
   LIST_ENTRY (slot) list;       /* of its kind */
@@ -183,17 +184,22 @@ get_locked (struct esp_stats *stats, enum esp_stats_kind kind,
   s = slot_new (kind, shown);
   if (!s)
     return NULL;
+  s->stats = stats;
   s->refs = 1;
   LIST_INSERT_HEAD (&stats->kinds[kind], s, list);
   give_number_locked (stats, s);
   return s;
 }
 
+static void leave_disk_locked (struct esp_stats *stats, struct slot *client);
+
 static void
 put_locked (struct esp_stats *stats, struct slot *s)
 {
   if (--s->refs > 0)
     return;
+  if (s->disk)
+    leave_disk_locked (stats, s);
   if (stays (s->kind) && s->number >= 0)
     TAILQ_INSERT_TAIL (&stats->unused, s, unused);
   else
@@ -208,6 +214,15 @@ esp_stats_row (struct esp_stats *stats, enum esp_stats_kind kind,
   struct slot *s = get_locked (stats, kind, name);
 
   return s ? &s->row : &stats->nowhere;
+}
+
+void
+esp_stats_row_put (struct esp_stats *stats, struct esp_stats_row *row)
+{
+  if (!row || row == &stats->nowhere)
+    return;
+  ESP_LOCK_SCOPE (&stats->lock);
+  put_locked (stats, (struct slot *) row);
 }
 
 /* --- clients ---------------------------------------------------------------------- */
@@ -226,7 +241,7 @@ esp_stats_client (struct esp_stats *stats, const char *name,
   struct slot *s = get_locked (stats, ESP_STATS_CLIENT, name);
 
   if (!s)
-    return &stats->nowhere;
+    return NULL;
   ESP_STATS_SET (&s->row, ESP_DISK_CONNECTIONS, 1);
   ESP_STATS_SET (&s->row, ESP_DISK_SINCE, (uint64_t) time (NULL));
   s->disk = get_locked (stats, kind, disk);
@@ -263,17 +278,27 @@ leave_disk_locked (struct esp_stats *stats, struct slot *client)
     ESP_STATS_ADD (&stats->process->row, ESP_PROCESS_CONNECTIONS, UINT64_MAX);
 }
 
-void
-esp_stats_row_put (struct esp_stats *stats, struct esp_stats_row *row)
+struct esp_stats_row *
+esp_stats_client_ref (struct esp_stats_row *row)
 {
   struct slot *s = (struct slot *) row;
 
-  if (!row || row == &stats->nowhere)
-    return;
-  ESP_LOCK_SCOPE (&stats->lock);
-  if (s->disk)
-    leave_disk_locked (stats, s);
-  put_locked (stats, s);
+  if (!row)
+    return NULL;
+  ESP_LOCK_SCOPE (&s->stats->lock);
+  s->refs++;
+  return row;
+}
+
+void
+esp_stats_client_put (struct esp_stats_row *row)
+{
+  struct slot *s = (struct slot *) row;
+
+  if (row) {
+    ESP_LOCK_SCOPE (&s->stats->lock);
+    put_locked (s->stats, s);
+  }
 }
 
 /* --- writing ------------------------------------------------------------------------ */

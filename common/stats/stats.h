@@ -108,19 +108,49 @@ extern struct esp_stats_row *esp_stats_row (struct esp_stats *stats,
                                             const char *name);
 extern void esp_stats_row_put (struct esp_stats *stats,
                                struct esp_stats_row *row);
-/* A connection, to be put likewise: a CLIENT row called NAME, of which all
- * that grows is added to the row (KIND, DISK) too, at each tick; so no two
- * connections write to the same memory.  Counts connections, and has SINCE.
+/* A connection: a CLIENT row called NAME, of which all that grows is added to
+ * the row (KIND, DISK) too, at each tick; so no two connections write to the
+ * same memory.  Counts connections, and has SINCE.  It ends with the last
+ * reference, or with STATS.  NULL: out of memory; all below take that.
  */
 extern struct esp_stats_row *esp_stats_client (struct esp_stats *stats,
                                                const char *name,
                                                enum esp_stats_kind kind,
                                                const char *disk);
+extern struct esp_stats_row *esp_stats_client_ref (struct esp_stats_row *row);
+extern void esp_stats_client_put (struct esp_stats_row *row);
 
 #define ESP_STATS_ADD(row, n, by) \
   atomic_fetch_add_explicit (&(row)->c[n], (by), memory_order_relaxed)
 #define ESP_STATS_SET(row, n, to) \
   atomic_store_explicit (&(row)->c[n], (to), memory_order_relaxed)
+
+/* A client's request for N bytes ended as R says (0, or -1), which is returned
+ * with errno as it was.  Zeroes and trims are writes of no bytes.
+ */
+static inline int
+esp_stats_read (struct esp_stats_row *client, int r, uint64_t n)
+{
+  if (client && r == -1)
+    ESP_STATS_ADD (client, ESP_DISK_ERRORS, 1);
+  else if (client) {
+    ESP_STATS_ADD (client, ESP_DISK_READS, 1);
+    ESP_STATS_ADD (client, ESP_DISK_READ_BYTES, n);
+  }
+  return r;
+}
+
+static inline int
+esp_stats_write (struct esp_stats_row *client, int r, uint64_t n)
+{
+  if (client && r == -1)
+    ESP_STATS_ADD (client, ESP_DISK_ERRORS, 1);
+  else if (client) {
+    ESP_STATS_ADD (client, ESP_DISK_WRITES, 1);
+    ESP_STATS_ADD (client, ESP_DISK_WRITE_BYTES, n);
+  }
+  return r;
+}
 
 /* Called about once a second by a thread of STATS, so that engines that keep
  * counters of their own copy them into rows; and once by _off_tick, behind

@@ -43,7 +43,10 @@ esp_stack_enter (void)
 void
 esp_stack_leave (struct esp_stack_slot **s)
 {
-  (*s)->depth--;
+  if (--(*s)->depth == 0) {
+    (*s)->asked = NULL;
+    (*s)->row = NULL;
+  }
 }
 
 void

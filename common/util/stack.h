@@ -3,7 +3,8 @@
  * cannot say.  nbdkit opens a connection through all modules in one thread,
  * from the outermost filter to the plugin; this slot of the thread goes
  * along: the overlay filter pins the tip that a kept overlay needs, the
- * venue plugin takes the pin and leaves what it opened.
+ * venue plugin takes the pin and leaves what it opened, and where the
+ * connection counts.
  */
 
 #ifndef ESPALIER_STACK_H
@@ -16,6 +17,7 @@
 #pragma GCC visibility push(default)
 
 struct esp_image;
+struct esp_stats_row;
 
 struct esp_stack_slot {
   unsigned depth;               /* modules of ours that are opening below */
@@ -26,13 +28,22 @@ struct esp_stack_slot {
                                  * opened; TIP is what */
   esp_uuid tip;
   struct esp_image *image;      /* plugin's; valid while the connection is */
+  const char *asked;            /* filter -> plugin: what counters call this
+                                 * connection; NULL: as its export */
+  struct esp_stats_row *row;    /* plugin -> filters: what the connection
+                                 * counts (stats/stats.h), or NULL.  Who keeps
+                                 * it takes a reference.  What the client asks
+                                 * is counted by the outermost of our modules:
+                                 * the filter with depth 1, or the plugin with
+                                 * depth 0 */
 };
 
 /* This thread's slot, for the plugin. */
 extern struct esp_stack_slot *esp_stack_slot (void);
 /* A filter enters before it opens what is below, and leaves when it has read
  * what that left (also when it failed).  The outermost one that enters finds
- * it cleared, whichever of our filters that is.
+ * it cleared, whichever of our filters that is; the way to the plugin is
+ * over when that one leaves.
  */
 extern struct esp_stack_slot *esp_stack_enter (void);
 extern void esp_stack_leave (struct esp_stack_slot **slot);

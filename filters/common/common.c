@@ -29,6 +29,21 @@ filter_is_ending (void)
   return nbdkit_nanosleep (0, 1) == -1;
 }
 
+void
+filter_counts_begin (struct filter_counts *counts,
+                     const struct esp_stack_slot *slot)
+{
+  counts->row = esp_stats_client_ref (slot->row);
+  counts->asked = slot->depth == 1 ? counts->row : NULL;
+}
+
+void
+filter_counts_end (struct filter_counts *counts)
+{
+  esp_stats_client_put (counts->row);
+  *counts = (struct filter_counts) { .row = NULL };
+}
+
 int
 filter_config_store (nbdkit_next_config *next, nbdkit_backend *nxdata,
                      const char *value)

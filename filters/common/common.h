@@ -11,6 +11,7 @@
 
 #include <nbdkit-filter.h>
 
+#include "stats/stats.h"
 #include "util/stack.h"
 
 /* For .load: messages of the library go to nbdkit, and MODULE is known to
@@ -20,6 +21,18 @@ extern void filter_load (enum esp_module module);
 
 /* Is the server ending, or the client of this thread gone? */
 extern bool filter_is_ending (void);
+
+/* --- live counters ---------------------------------------------------------- */
+/* What a connection counts; both may be NULL. */
+struct filter_counts {
+  struct esp_stats_row *row;    /* what only this filter knows */
+  struct esp_stats_row *asked;  /* what the client asks: NULL where a filter of
+                                 * ours above counts that */
+};
+/* In .open, behind what is below. */
+extern void filter_counts_begin (struct filter_counts *counts,
+                                 const struct esp_stack_slot *slot);
+extern void filter_counts_end (struct filter_counts *counts);
 
 /* --- parameters: 0, or -1, reported ---------------------------------------- */
 /* store= is everybody's; below, only the venue plugin takes it. */

@@ -101,6 +101,7 @@ delayload_cleanup (nbdkit_backend *backend)
 
 struct handle {
   struct esp_delay_reader *reader;      /* NULL: passes everything on */
+  struct filter_counts counts;
 };
 
 static void
@@ -121,7 +122,11 @@ open_below (struct handle *h, nbdkit_next_open *next, nbdkit_context *context,
   if (!delay || !slot->opened)
     return 0;
   h->reader = esp_delay_reader_open (delay, slot->image);
-  return h->reader ? 0 : -1;
+  if (!h->reader)
+    return -1;
+  filter_counts_begin (&h->counts, slot);
+  esp_delay_reader_count (h->reader, h->counts.row);
+  return 0;
 }
 
 static void *
@@ -143,8 +148,11 @@ delayload_open (nbdkit_next_open *next, nbdkit_context *context,
 static void
 delayload_close (void *handle)
 {
-  end_reader (handle);
-  free (handle);
+  struct handle *h = handle;
+
+  end_reader (h);
+  filter_counts_end (&h->counts);
+  free (h);
 }
 
 static int
@@ -163,9 +171,11 @@ delayload_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
 {
   struct handle *h = handle;
 
-  if (h->reader && esp_delay_read (h->reader, offset, count, err) == -1)
-    return -1;
-  return next->pread (next, buf, count, offset, flags, err);
+  int r = !h->reader ? 0 : esp_delay_read (h->reader, offset, count, err);
+
+  if (r == 0)
+    r = next->pread (next, buf, count, offset, flags, err);
+  return esp_stats_read (h->counts.asked, r, count);
 }
 
 static int

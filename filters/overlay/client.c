@@ -29,6 +29,7 @@ void
 client_clear (struct client *c)
 {
   free (c->export);
+  free (c->name);
   free (c->venue);
   free (c->disk);
   free (c->client);
@@ -110,13 +111,15 @@ set_names (struct client *c, const char *venue, unsigned disk,
            const char *client)
 {
   c->is_private = *client == 0;
-  if (c->is_private)
+  c->name = c->is_private ? strdup (c->export)
+    : esp_asprintf ("%s@%s", c->export, client);
+  if (c->name && c->is_private)
     return 0;
   c->client = esp_path_component (client);
   c->disk = esp_asprintf ("%u", disk);
   if (venue)
     c->venue = esp_path_component (venue);
-  if (c->client && c->disk && (c->venue || !venue))
+  if (c->name && c->client && c->disk && (c->venue || !venue))
     return 0;
   nbdkit_error ("malloc: %m");
   return -1;

@@ -19,6 +19,8 @@ struct client {
   bool is_private;              /* CLIENT_CONNECTION, and no @CLIENT */
   bool is_rp;                   /* rp:…: named by what it turns out to be */
   char *export;                 /* for what is below: without @CLIENT */
+  char *name;                   /* for people: EXPORT@CLIENT; EXPORT where
+                                 * private */
   char *venue, *disk, *client;  /* components of the overlay's path; NULL
                                  * where private, VENUE also for is_rp */
 };

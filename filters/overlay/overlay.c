@@ -95,12 +95,14 @@ struct handle {
   bool readonly;                /* nbdkit -r */
   bool has_overlay;             /* to be opened; false: passes everything on */
   struct esp_overlay *overlay;
+  struct filter_counts counts;
 };
 
 static void
 handle_free (struct handle *h)
 {
   esp_overlay_close (h->overlay);
+  filter_counts_end (&h->counts);
   client_clear (&h->client);
   free (h);
 }
@@ -177,9 +179,12 @@ overlay_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
                     params_client) == -1 ||
       check_place (&h->client) == -1 || pin_tip (h, slot) == -1)
     return NULL;
+  if (slot->depth == 1)
+    slot->asked = h->client.name;
   /* Nobody ever writes below. */
   if (next (context, 1, h->client.export) == -1 || take_tip (h, slot) == -1)
     return NULL;
+  filter_counts_begin (&h->counts, slot);
   return ESP_STEAL (h);
 }
 
@@ -387,9 +392,10 @@ overlay_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
   struct handle *h = handle;
   const struct esp_below b = below (next);
 
-  if (!h->overlay)
-    return next->pread (next, buf, count, offset, flags, err);
-  return esp_overlay_pread (h->overlay, &b, buf, count, offset, err);
+  int r = !h->overlay ? next->pread (next, buf, count, offset, flags, err)
+    : esp_overlay_pread (h->overlay, &b, buf, count, offset, err);
+
+  return esp_stats_read (h->counts.asked, r, count);
 }
 
 static int
@@ -399,8 +405,10 @@ overlay_pwrite (nbdkit_next *next, void *handle, const void *buf,
   struct handle *h = handle;
   const struct esp_below b = below (next);
 
-  return esp_overlay_pwrite (h->overlay, &b, buf, count, offset,
-                             flags & NBDKIT_FLAG_FUA, err);
+  int r = esp_overlay_pwrite (h->overlay, &b, buf, count, offset,
+                              flags & NBDKIT_FLAG_FUA, err);
+
+  return esp_stats_write (h->counts.asked, r, count);
 }
 
 /* Zero and trim: both leave zeroes that take no space. */
@@ -411,8 +419,10 @@ overlay_zero (nbdkit_next *next, void *handle, uint32_t count,
   struct handle *h = handle;
   const struct esp_below b = below (next);
 
-  return esp_overlay_zero (h->overlay, &b, count, offset,
-                           flags & NBDKIT_FLAG_FUA, err);
+  int r = esp_overlay_zero (h->overlay, &b, count, offset,
+                            flags & NBDKIT_FLAG_FUA, err);
+
+  return esp_stats_write (h->counts.asked, r, 0);
 }
 
 static int

@@ -29,6 +29,7 @@
 
 #include "catalog/catalog.h"
 #include "chain/chain.h"
+#include "stats/stats.h"
 #include "store/image.h"
 #include "store/store.h"
 #include "store/venue.h"
@@ -55,6 +56,7 @@ const char *default_venue;
 const esp_uuid *start;
 
 struct esp_store *store;
+static struct esp_stats *stats;         /* open as long as the store */
 
 static void
 venue_load (void)
@@ -170,13 +172,20 @@ venue_after_fork (void)
 {
   esp_raise_open_files ();
   store = esp_store_open (store_path);
-  return store ? esp_image_keep_idle (true) : -1;
+  if (!store || esp_image_keep_idle (true) == -1)
+    return -1;
+  CLEANUP_FREE char *dir = esp_stats_dir (store);
+  if (dir)
+    stats = esp_stats_open (dir, "nbdkit");
+  return stats ? 0 : -1;
 }
 
 static void
 venue_cleanup (void)
 {
   esp_image_keep_idle (false);
+  if (stats)
+    esp_stats_close (ESP_STEAL (stats));
   if (store)
     esp_store_close (ESP_STEAL (store));
 }
@@ -189,6 +198,8 @@ struct handle {
   char tip_name[ESP_NAME_MAX + 1];
   uint64_t tip_created;         /* seconds since the epoch */
   char *description;            /* made when it is asked for */
+  struct esp_stats_row *row;    /* of this connection, or NULL */
+  struct esp_stats_row *asked;  /* the same, where no filter of ours counts */
 };
 
 /* esp_image_open, but what it says goes to WHY. */
@@ -246,6 +257,7 @@ venue_close (void *handle)
 {
   struct handle *h = handle;
 
+  esp_stats_client_put (h->row);
   if (h->image)
     esp_image_close (h->image);
   free (h->description);
@@ -253,6 +265,26 @@ venue_close (void *handle)
 }
 
 ESP_DEFINE_CLEANUP (handle, struct handle *, venue_close)
+
+/* The connection counts for its venue's disk, or for its restore point by the
+ * name that this has.
+ */
+static void
+count_connection (struct handle *h, struct esp_stack_slot *slot)
+{
+  struct esp_export disk = h->export;
+  char name[ESP_EXPORT_MAX], text[ESP_EXPORT_MAX];
+
+  disk.client[0] = 0;
+  if (disk.is_rp)
+    snprintf (disk.name, sizeof disk.name, "%s", h->tip_name);
+  esp_export_format (&h->export, name, sizeof name);
+  h->row = esp_stats_client (stats, slot->asked ? slot->asked : name,
+                             ESP_STATS_VENUE,
+                             esp_export_format (&disk, text, sizeof text));
+  h->asked = slot->depth == 0 ? h->row : NULL;
+  slot->row = h->row;
+}
 
 static void *
 venue_open (int readonly __attribute__ ((unused)))
@@ -277,6 +309,7 @@ venue_open (int readonly __attribute__ ((unused)))
                 h->tip_name, esp_chain_depth (esp_image_chain (h->image)),
                 esp_image_size (h->image));
 
+  count_connection (h, slot);
   slot->opened = true;
   slot->tip = *esp_image_uuid (h->image);
   slot->image = h->image;
@@ -353,8 +386,9 @@ venue_pread (void *handle, void *buf, uint32_t count, uint64_t offset,
              uint32_t flags __attribute__ ((unused)))
 {
   struct handle *h = handle;
+  int r = to_client (esp_image_pread (h->image, buf, count, offset));
 
-  return to_client (esp_image_pread (h->image, buf, count, offset));
+  return esp_stats_read (h->asked, r, count);
 }
 
 struct add_extent {

@@ -240,18 +240,48 @@ test_clients_add_to_their_disk (void **state)
                     .last.c[ESP_PROCESS_CONNECTIONS], 2);
 
   ESP_STATS_ADD (b, ESP_DISK_ERRORS, 1);        /* not seen by any tick */
-  esp_stats_row_put (s, b);
+  assert_ptr_equal (esp_stats_client_ref (b), b);
+  esp_stats_client_put (b);
+  assert_int_equal (find (ESP_STATS_CLIENT, "cafe/0@b").rows, 1);
+  ESP_STATS_ADD (b, ESP_DISK_ERRORS, 1);
+  esp_stats_client_put (b);
   f = find (ESP_STATS_VENUE, "cafe/0");
   assert_int_equal (f.last.c[ESP_DISK_READS], 3);
-  assert_int_equal (f.last.c[ESP_DISK_ERRORS], 1);
+  assert_int_equal (f.last.c[ESP_DISK_ERRORS], 2);
   assert_int_equal (f.last.c[ESP_DISK_CONNECTIONS], 1);
   assert_int_equal (find (ESP_STATS_CLIENT, "cafe/0@b").rows, 0);
-  esp_stats_row_put (s, a);
+  esp_stats_client_put (a);
   f = find (ESP_STATS_VENUE, "cafe/0");
   assert_int_equal (f.last.c[ESP_DISK_CONNECTIONS], 0);
   assert_int_equal (f.last.c[ESP_DISK_READS], 3);
   assert_int_equal (find (ESP_STATS_PROCESS, "")
                     .last.c[ESP_PROCESS_CONNECTIONS], 0);
+  esp_stats_close (s);
+}
+
+static void
+test_requests_are_counted (void **state)
+{
+  (void) state;
+  struct esp_stats *s = esp_stats_open (dir, "unit");
+  struct esp_stats_row *c = esp_stats_client (s, "c", ESP_STATS_EXPORT, "x");
+
+  errno = ENOSPC;
+  assert_int_equal (esp_stats_read (c, 0, 512), 0);
+  assert_int_equal (esp_stats_write (c, 0, 100), 0);
+  assert_int_equal (esp_stats_write (c, 0, 0), 0);
+  assert_int_equal (esp_stats_read (c, -1, 512), -1);
+  assert_int_equal (esp_stats_write (c, -1, 512), -1);
+  assert_int_equal (esp_stats_read (NULL, -1, 512), -1);
+  assert_int_equal (esp_stats_write (NULL, 0, 512), 0);
+  assert_int_equal (errno, ENOSPC);
+  struct found f = find (ESP_STATS_EXPORT, "x");
+  assert_int_equal (f.last.c[ESP_DISK_READS], 1);
+  assert_int_equal (f.last.c[ESP_DISK_READ_BYTES], 512);
+  assert_int_equal (f.last.c[ESP_DISK_WRITES], 2);
+  assert_int_equal (f.last.c[ESP_DISK_WRITE_BYTES], 100);
+  assert_int_equal (f.last.c[ESP_DISK_ERRORS], 2);
+  esp_stats_client_put (c);
   esp_stats_close (s);
 }
 
@@ -267,9 +297,9 @@ test_two_clients_of_one_name (void **state)
 
   assert_ptr_not_equal (a, b);
   assert_int_equal (find (ESP_STATS_CLIENT, "cafe/0").rows, 2);
-  esp_stats_row_put (s, a);
+  esp_stats_client_put (a);
   assert_int_equal (find (ESP_STATS_CLIENT, "cafe/0").rows, 1);
-  esp_stats_row_put (s, b);
+  esp_stats_client_put (b);
   esp_stats_close (s);
 }
 
@@ -401,7 +431,7 @@ test_full_table (void **state)
   assert_int_equal (find (ESP_STATS_VENUE, NULL).all, STATS_ROWS);
 
   for (int i = 0; i < N; ++i)
-    esp_stats_row_put (s, c[i]);
+    esp_stats_client_put (c[i]);
   assert_int_equal (find (ESP_STATS_CLIENT, NULL).rows, 0);
   assert_int_equal (find (ESP_STATS_VENUE, "v")
                     .last.c[ESP_DISK_CONNECTIONS], 0);
@@ -450,7 +480,7 @@ count_much (void *arg)
       ESP_STATS_ADD (t, ESP_TIER_HITS, 1);
     }
     esp_stats_row_put (s, t);
-    esp_stats_row_put (s, c);
+    esp_stats_client_put (c);
   }
   return NULL;
 }
@@ -755,7 +785,9 @@ test_no_directory (void **state)
     esp_stats_client (s, "c", ESP_STATS_VENUE, "v");
   ESP_STATS_ADD (row, 0, 1);
   stats_publish_own ();
-  esp_stats_row_put (s, row);
+  esp_stats_client_put (row);
+  assert_null (esp_stats_client_ref (NULL));
+  esp_stats_client_put (NULL);
   esp_stats_close (s);
 }
 
@@ -796,6 +828,7 @@ main (void)
     TEST (test_rows_are_shared),
     TEST (test_what_is_served_stays),
     TEST (test_clients_add_to_their_disk),
+    TEST (test_requests_are_counted),
     TEST (test_two_clients_of_one_name),
     TEST (test_ticks),
     TEST (test_close_ticks),
