@@ -54,12 +54,13 @@ read_row (int fd, uint32_t n, const uint8_t *bytes, struct stats_row *row)
 }
 
 static int
-show (const struct walk *w, const struct stats_header *h,
+show (const struct walk *w, const struct stats_header *h, uint32_t n,
       const struct stats_row *row)
 {
   struct esp_stats_seen seen = {
     .pid = (int) h->pid,
     .program = h->program,
+    .row = n,
     .since = h->since,
     .at = h->at,
     .kind = row->kind,
@@ -87,7 +88,7 @@ each_batch (const struct walk *w, int fd, const struct stats_header *h,
   for (uint32_t i = 0; i < n; ++i) {
     if (read_row (fd, first + i, bytes + i * STATS_ROW, &row) == -1)
       ++*bad;
-    else if (row.kind && show (w, h, &row) == -1)
+    else if (row.kind && show (w, h, first + i, &row) == -1)
       return -1;
   }
   return 0;

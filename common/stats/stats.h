@@ -172,6 +172,8 @@ extern void esp_stats_off_tick (struct esp_stats *stats, esp_stats_fn fn,
 struct esp_stats_seen {
   int pid;
   const char *program;
+  unsigned row;                 /* its number: the same as long as it is the
+                                 * same row of this process */
   uint64_t since;               /* of the process, seconds since 1970 */
   uint64_t at;                  /* when it wrote rows last: microseconds of
                                  * CLOCK_MONOTONIC; while nothing changes, it

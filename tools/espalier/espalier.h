@@ -102,7 +102,7 @@ extern int usage (const struct command *cmd, const char *fmt, ...)
 
 extern const struct command init_commands[], root_commands[], rp_commands[],
   venue_commands[], overlay_commands[], store_commands[], scrub_commands[],
-  serve_commands[], hydrate_commands[],
+  serve_commands[], stats_commands[], hydrate_commands[],
   center_commands[], center_gc_commands[],
   transfer_commands[], fetch_commands[], key_commands[], help_commands[];
 

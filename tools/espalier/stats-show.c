@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What espalier stats prints: a table for each kind of row, or JSON.
+ *
+ * In tables what several processes count under one name is one line: sums,
+ * but for what is a state, a measurement, or shared by them (a
+ * directory's size): there the highest.  JSON has each process's row.
+ */
+
+#include <config.h>
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "stats.h"
+
+/* --- columns ----------------------------------------------------------------- */
+
+enum how {
+  AS_NAME, AS_PID, AS_PROGRAM,
+  AS_NUMBER, AS_BYTES,          /* counter A; its rate where rates are shown */
+  AS_BYTES_NOW, AS_BYTES_SECOND, AS_NUMBER_NOW, AS_TIME_NOW, AS_SINCE,
+  AS_OUT,                       /* gauges */
+  AS_PART,                      /* A of A and B, in percent */
+  AS_AVERAGE,                   /* time: A for each of B */
+};
+
+struct column {
+  const char *head;
+  enum how how;
+  unsigned a, b;
+};
+
+struct section {
+  enum esp_stats_kind kind;
+  const char *list;             /* its key in JSON */
+  bool each;                    /* rows of one name are different things */
+  struct column column[12];
+};
+
+#define DISK_COLUMNS                                    \
+  { "READS>", AS_NUMBER, ESP_DISK_READS, 0 },           \
+  { "READ>", AS_BYTES, ESP_DISK_READ_BYTES, 0 },        \
+  { "WRITES>", AS_NUMBER, ESP_DISK_WRITES, 0 },         \
+  { "WRITTEN>", AS_BYTES, ESP_DISK_WRITE_BYTES, 0 },    \
+  { "MISSES>", AS_NUMBER, ESP_DISK_MISSES, 0 },         \
+  { "A MISS TAKES>", AS_AVERAGE, ESP_DISK_WAITED_US,    \
+    ESP_DISK_MISSES },                                  \
+  { "ERRORS>", AS_NUMBER, ESP_DISK_ERRORS, 0 }
+
+static const struct section sections[] = {
+  { ESP_STATS_PROCESS, "processes", true, {
+      { "PROGRAM", AS_PROGRAM, 0, 0 },
+      { "PID>", AS_PID, 0, 0 },
+      { "SINCE", AS_SINCE, ESP_PROCESS_SINCE, 0 },
+      { "CONNECTIONS>", AS_NUMBER_NOW, ESP_PROCESS_CONNECTIONS, 0 } } },
+  { ESP_STATS_TIER, "tiers", false, {
+      { "TIER", AS_NAME, 0, 0 },
+      { "HIT RATE>", AS_PART, ESP_TIER_HITS, ESP_TIER_MISSES },
+      { "HITS>", AS_NUMBER, ESP_TIER_HITS, 0 },
+      { "MISSES>", AS_NUMBER, ESP_TIER_MISSES, 0 },
+      { "READ>", AS_BYTES, ESP_TIER_READ_BYTES, 0 },
+      { "WRITTEN>", AS_BYTES, ESP_TIER_WRITE_BYTES, 0 },
+      { "USED>", AS_BYTES_NOW, ESP_TIER_BYTES, 0 },
+      { "OF>", AS_BYTES_NOW, ESP_TIER_MAX, 0 },
+      { "EVICTED>", AS_NUMBER, ESP_TIER_EVICTIONS, 0 },
+      { "WAITS>", AS_NUMBER, ESP_TIER_WAITS, 0 },
+      { "ERRORS>", AS_NUMBER, ESP_TIER_ERRORS, 0 },
+      { "LIES>", AS_NUMBER, ESP_TIER_LIES, 0 } } },
+  { ESP_STATS_NODE, "nodes", false, {
+      { "NODE", AS_NAME, 0, 0 },
+      { "STATE", AS_OUT, ESP_NODE_OUT, 0 },
+      { "HIT RATE>", AS_PART, ESP_NODE_HITS, ESP_NODE_MISSES },
+      { "HITS>", AS_NUMBER, ESP_NODE_HITS, 0 },
+      { "MISSES>", AS_NUMBER, ESP_NODE_MISSES, 0 },
+      { "ANSWER>", AS_TIME_NOW, ESP_NODE_ANSWER_US, 0 },
+      { "TIME-OUTS>", AS_NUMBER, ESP_NODE_TIMEOUTS, 0 },
+      { "ERRORS>", AS_NUMBER, ESP_NODE_ERRORS, 0 },
+      { "LIES>", AS_NUMBER, ESP_NODE_LIES, 0 } } },
+  { ESP_STATS_CENTER, "centers", false, {
+      { "CENTER", AS_NAME, 0, 0 },
+      { "STATE", AS_OUT, ESP_CENTER_OUT, 0 },
+      { "REQUESTS>", AS_NUMBER, ESP_CENTER_REQUESTS, 0 },
+      { "RECEIVED>", AS_BYTES, ESP_CENTER_BYTES, 0 },
+      { "FIRST BYTE>", AS_TIME_NOW, ESP_CENTER_FIRST_BYTE_US, 0 },
+      { "SPEED>", AS_BYTES_SECOND, ESP_CENTER_BYTES_SECOND, 0 },
+      { "ERRORS>", AS_NUMBER, ESP_CENTER_ERRORS, 0 } } },
+  { ESP_STATS_VENUE, "venues", false, {
+      { "VENUE", AS_NAME, 0, 0 },
+      { "CONNECTIONS>", AS_NUMBER_NOW, ESP_DISK_CONNECTIONS, 0 },
+      DISK_COLUMNS } },
+  { ESP_STATS_EXPORT, "exports", false, {
+      { "EXPORT", AS_NAME, 0, 0 },
+      { "CONNECTIONS>", AS_NUMBER_NOW, ESP_DISK_CONNECTIONS, 0 },
+      DISK_COLUMNS } },
+  { ESP_STATS_RP, "restore_points", false, {
+      { "RESTORE POINT", AS_NAME, 0, 0 },
+      { "FROM CENTERS>", AS_BYTES, ESP_RP_CENTER_BYTES, 0 },
+      { "CLUSTER>", AS_BYTES, ESP_RP_CLUSTER_BYTES, 0 },
+      { "DIRECTORY>", AS_BYTES, ESP_RP_DIR_BYTES, 0 },
+      { "MEMORY>", AS_BYTES, ESP_RP_MEMORY_BYTES, 0 },
+      { "WAITS>", AS_NUMBER, ESP_RP_WAITS, 0 },
+      { "LIES>", AS_NUMBER, ESP_RP_LIES, 0 },
+      { "FAILED>", AS_NUMBER, ESP_RP_FAILED, 0 } } },
+  { ESP_STATS_CLIENT, "clients", true, {
+      { "CLIENT", AS_NAME, 0, 0 },
+      { "SINCE", AS_SINCE, ESP_DISK_SINCE, 0 },
+      DISK_COLUMNS } },
+};
+#define NSECTIONS (sizeof sections / sizeof sections[0])
+
+/* What people call L; BUF is for a restore point. */
+static const char *
+shown_name (const struct line *l, char buf[ESP_NAME_MAX + 1])
+{
+  esp_uuid uuid;
+  uint64_t created;
+
+  if (l->kind != ESP_STATS_RP || !cli.store || !cli_catalog () ||
+      esp_uuid_parse (l->name, &uuid) == -1 ||
+      esp_catalog_rp_name (cli_catalog (), &uuid, buf, &created) == -1)
+    return l->name;
+  return buf;
+}
+
+/* --- cells --------------------------------------------------------------------- */
+
+static void
+cell_number (struct table *t, double n, bool rate)
+{
+  if (rate && n > 0 && n < 100)
+    table_cellf (t, "%.1f", n);
+  else
+    table_cellf (t, "%.0f", n);
+}
+
+static void
+cell_time (struct table *t, double us)
+{
+  if (us <= 0)
+    table_cell (t, "-");
+  else if (us < 1000)
+    table_cellf (t, "%.0f us", us);
+  else if (us < 1000000)
+    table_cellf (t, us < 10000 ? "%.1f ms" : "%.0f ms", us / 1000);
+  else
+    table_cellf (t, "%.1f s", us / 1000000);
+}
+
+static void
+cell_speed (struct table *t, uint64_t bytes)
+{
+  char size[16];
+
+  if (bytes == 0)
+    table_cell (t, "-");
+  else
+    table_cellf (t, "%s/s", esp_size_format (bytes, size));
+}
+
+static double
+grown (const struct line *l, unsigned n, bool rates)
+{
+  return rates ? l->rate[n] : (double) l->c[n];
+}
+
+static void
+cell_part (struct table *t, double a, double b)
+{
+  if (a + b <= 0)
+    table_cell (t, "-");
+  else
+    table_cellf (t, "%.1f%%", 100 * a / (a + b));
+}
+
+static void
+cell (struct table *t, const struct column *col, const struct line *l,
+      bool rates)
+{
+  char name[ESP_NAME_MAX + 1];
+  double a = grown (l, col->a, rates), b = grown (l, col->b, rates);
+
+  switch (col->how) {
+  case AS_NAME: table_cell (t, shown_name (l, name)); break;
+  case AS_PID: table_cellf (t, "%d", l->pid); break;
+  case AS_PROGRAM: table_cell (t, l->program); break;
+  case AS_NUMBER: cell_number (t, a, rates); break;
+  case AS_BYTES: table_size (t, (uint64_t) llround (a)); break;
+  case AS_BYTES_NOW: table_size (t, l->c[col->a]); break;
+  case AS_BYTES_SECOND: cell_speed (t, l->c[col->a]); break;
+  case AS_NUMBER_NOW: table_cellf (t, "%" PRIu64, l->c[col->a]); break;
+  case AS_TIME_NOW: cell_time (t, (double) l->c[col->a]); break;
+  case AS_SINCE: table_time (t, l->c[col->a]); break;
+  case AS_OUT: table_cell (t, l->c[col->a] ? "left out" : "good"); break;
+  case AS_PART: cell_part (t, a, b); break;
+  case AS_AVERAGE: cell_time (t, b > 0 ? a / b : 0); break;
+  }
+}
+
+/* --- tables --------------------------------------------------------------------- */
+
+static bool
+grows (enum how how)
+{
+  return how == AS_NUMBER || how == AS_BYTES;
+}
+
+static struct table *
+section_begin (const struct section *s, bool rates)
+{
+  CLEANUP_FREE char *header = xstrdup ("");
+
+  for (unsigned i = 0; i < 12 && s->column[i].head; i++) {
+    const char *head = s->column[i].head;
+    bool slash = rates && grows (s->column[i].how);
+    int len = (int) strcspn (head, ">");
+    char *more = xasprintf ("%s%s%.*s%s%s", header, i ? "|" : "", len, head,
+                            slash ? "/S" : "", head + len);
+    free (header);
+    header = more;
+  }
+  return table_new (header);
+}
+
+/* Several processes see the same thing. */
+static bool
+is_shared (const struct line *l, unsigned n)
+{
+  if (l->kind == ESP_STATS_TIER)
+    return strcmp (l->name, "memory") != 0;
+  return !((l->kind == ESP_STATS_VENUE || l->kind == ESP_STATS_EXPORT) &&
+           n == ESP_DISK_CONNECTIONS);
+}
+
+static void
+add_line (struct line *sum, const struct line *l)
+{
+  bool gauge;
+
+  for (unsigned i = 0; esp_stats_counter_name (l->kind, i, &gauge); i++) {
+    if (!gauge || !is_shared (l, i))
+      sum->c[i] += l->c[i];
+    else if (l->c[i] > sum->c[i])
+      sum->c[i] = l->c[i];
+    sum->rate[i] += l->rate[i];
+  }
+}
+
+static void
+print_row (struct table *t, const struct section *s, const struct line *l,
+           bool rates)
+{
+  table_row (t);
+  for (unsigned i = 0; i < 12 && s->column[i].head; i++)
+    cell (t, &s->column[i], l, rates);
+}
+
+/* Lines of S from I on; returns how many were printed. */
+static size_t
+print_rows (struct table *t, const struct section *s,
+            const struct sample *sample, const struct choice *choice,
+            bool rates)
+{
+  size_t rows = 0;
+
+  for (size_t i = 0; i < sample->n; i++) {
+    struct line sum = sample->line[i];
+    if (sum.kind != s->kind || !choice_has (choice, &sum))
+      continue;
+    while (!s->each && i + 1 < sample->n &&
+           sample->line[i + 1].kind == s->kind &&
+           strcmp (sample->line[i + 1].name, sum.name) == 0)
+      add_line (&sum, &sample->line[++i]);
+    print_row (t, s, &sum, rates);
+    rows++;
+  }
+  return rows;
+}
+
+static bool
+has_rows (const struct section *s, const struct sample *sample,
+          const struct choice *choice)
+{
+  for (size_t i = 0; i < sample->n; i++)
+    if (sample->line[i].kind == s->kind &&
+        choice_has (choice, &sample->line[i]))
+      return true;
+  return false;
+}
+
+void
+sample_show (const struct sample *sample, const struct choice *choice,
+             bool rates)
+{
+  bool any = false;
+
+  for (size_t i = 0; i < NSECTIONS; i++) {
+    if (!has_rows (&sections[i], sample, choice))
+      continue;
+    if (any)
+      putchar ('\n');
+    any = true;
+    struct table *t = section_begin (&sections[i], rates);
+    print_rows (t, &sections[i], sample, choice, rates);
+    table_end (t, "");
+  }
+  if (!any)
+    puts (sample->n == 0 ? "no server runs"
+          : "nothing was counted for these since the server began");
+}
+
+/* --- JSON ------------------------------------------------------------------------ */
+
+static json_t *
+json_name (const char *name)
+{
+  char buf[2048];
+  json_t *j = json_string (name);
+
+  return j ? j : json_string (esp_escape (name, buf, sizeof buf));
+}
+
+static void
+set_names (json_t *o, const struct line *l)
+{
+  char name[ESP_NAME_MAX + 1];
+
+  if (l->kind == ESP_STATS_PROCESS)
+    json_object_set_new (o, "program", json_name (l->program));
+  else
+    json_object_set_new (o, "name", json_name (shown_name (l, name)));
+  if (l->kind == ESP_STATS_RP)
+    json_object_set_new (o, "uuid", json_name (l->name));
+  json_object_set_new (o, "pid", json_integer (l->pid));
+}
+
+static json_t *
+json_line (const struct line *l, double seconds)
+{
+  json_t *o = json_object (), *rates = json_object ();
+  const char *key;
+  bool gauge;
+
+  set_names (o, l);
+  for (unsigned i = 0; (key = esp_stats_counter_name (l->kind, i, &gauge));
+       i++) {
+    json_object_set_new (o, key, strcmp (key, "out") == 0
+                         ? json_boolean (l->c[i] != 0)
+                         : json_integer ((json_int_t) l->c[i]));
+    if (!gauge)
+      json_object_set_new (rates, key,
+                           json_real (round (100 * l->rate[i]) / 100));
+  }
+  if (seconds > 0 && l->kind != ESP_STATS_PROCESS)
+    json_object_set (o, "per_second", rates);
+  json_decref (rates);
+  return o;
+}
+
+json_t *
+sample_json (const struct sample *sample, const struct choice *choice,
+             double seconds)
+{
+  json_t *root = json_object ();
+
+  json_object_set_new (root, "time", json_integer (time (NULL)));
+  if (seconds > 0)
+    json_object_set_new (root, "seconds",
+                         json_real (round (100 * seconds) / 100));
+  for (size_t s = 0; s < NSECTIONS; s++) {
+    json_t *list = json_array ();
+    for (size_t i = 0; i < sample->n; i++)
+      if (sample->line[i].kind == sections[s].kind &&
+          choice_has (choice, &sample->line[i]))
+        json_array_append_new (list, json_line (&sample->line[i], seconds));
+    json_object_set_new (root, sections[s].list, list);
+  }
+  return root;
+}
