@@ -579,14 +579,14 @@ segments_of_several_sizes_share_it (void **state)
 static double
 hot_hits_during_scan (uint32_t size)
 {
-  CLEANUP_MEMORY struct esp_memory *m = esp_memory_new (8 << 20, SHIFT);
+  CLEANUP_MEMORY struct esp_memory *m = esp_memory_new (4 << 20, SHIFT);
   unsigned seed = 1, hits = 0, reads_of_hot = 0;
-  const uint32_t hot = (4 << 20) / SEGMENT;
+  const uint32_t hot = (2 << 20) / SEGMENT;
 
   for (unsigned i = 0; i < 200 * hot; ++i)
     use (m, (uint32_t) rand_r (&seed) % hot,
          (uint32_t) rand_r (&seed) % 64 * BLOCK, BLOCK);
-  for (uint64_t at = 0, end = 80 << 20; at < end; at += size) {
+  for (uint64_t at = 0, end = 40 << 20; at < end; at += size) {
     uint32_t in = at % SEGMENT;
     uint32_t n = SEGMENT - in < size ? SEGMENT - in : size;
     use (m, 1000 + (uint32_t) (at / SEGMENT), in, n);
