@@ -29,28 +29,6 @@ have_sum (const struct have_header *h, const uint8_t *states, size_t n)
   return XXH3_64bits_withSeed (states, n, esp_sum (fixed, sizeof fixed));
 }
 
-static esp_uuid boot_id;
-
-static void
-read_boot_id (void)
-{
-  struct esp_holder self;
-
-  esp_holder_self (&self);
-  /* Where it cannot be read, nothing of an unclean file is ever believed. */
-  if (esp_uuid_parse (self.boot_id, &boot_id) == -1)
-    esp_uuid_new (&boot_id);
-}
-
-const uint8_t *
-have_boot_id (void)
-{
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-  pthread_once (&once, read_boot_id);
-  return boot_id.b;
-}
-
 static int
 damaged (const char *where)
 {
@@ -107,7 +85,7 @@ have_format (size_t n, unsigned shift, const uint8_t *states, size_t *len)
   esp_put32 (p + 12, HAVE_CLEAN);
   esp_put64 (p + 16, n);
   esp_put32 (p + 24, shift);
-  memcpy (p + 32, have_boot_id (), 16);
+  memcpy (p + 32, esp_boot_id (), 16);
   if (states)
     memcpy (p + HAVE_HEADER, states, n);
   esp_put64 (p + 48, have_sum ((const struct have_header *) p,

@@ -127,8 +127,6 @@ void *have_format (size_t n, unsigned shift, const uint8_t *states,
 extern __attribute__ ((visibility ("default")))
 uint64_t have_sum (const struct have_header *h, const uint8_t *states,
                           size_t n);
-/* This boot's id, 16 bytes. */
-extern const uint8_t *have_boot_id (void);
 
 /* --- an open one (have.c) ------------------------------------------------ */
 

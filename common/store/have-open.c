@@ -244,7 +244,7 @@ open_locked (struct esp_have *h, bool *alone)
 static bool
 of_this_boot (const struct esp_have *h)
 {
-  return memcmp (h->h->boot, have_boot_id (), sizeof h->h->boot) == 0;
+  return memcmp (h->h->boot, esp_boot_id (), sizeof h->h->boot) == 0;
 }
 
 /* Nothing that is CHECKED here is believed any more; with ALL nothing at
@@ -261,7 +261,7 @@ disbelieve (struct esp_have *h, bool all)
                              memory_order_relaxed);
   }
   h->h->clean = 0;
-  memcpy (h->h->boot, have_boot_id (), sizeof h->h->boot);
+  memcpy (h->h->boot, esp_boot_id (), sizeof h->h->boot);
 }
 
 /* Under the lock of byte 0.  BELIEVED: it is clean, and its sum is right. */
@@ -413,7 +413,7 @@ take_mark_locked (struct esp_have *h)
 
   if (have_ofd_lock (h->fd, HAVE_LOCK_JUDGE, F_WRLCK, true) == -1)
     return fail (h, "lock: " ESP_RP_HAVE);
-  memcpy (h->h->boot, have_boot_id (), sizeof h->h->boot);
+  memcpy (h->h->boot, esp_boot_id (), sizeof h->h->boot);
   h->h->clean = 0;
   r = msync (h->h, HAVE_HEADER, MS_SYNC);
   if (r == -1)

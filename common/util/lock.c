@@ -22,6 +22,7 @@
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/lock.h"
+#include "util/name.h"
 
 #define HOLDER_MAX 511                  /* bytes of text, without the NUL */
 
@@ -177,6 +178,27 @@ esp_holder_self (struct esp_holder *holder)
                   program_invocation_short_name);
   read_boot_id (holder->boot_id, sizeof holder->boot_id);
   holder->since = (uint64_t) time (NULL);
+}
+
+static esp_uuid boot_id;
+
+static void
+parse_boot_id (void)
+{
+  char text[40];
+
+  read_boot_id (text, sizeof text);
+  if (esp_uuid_parse (text, &boot_id) == -1)
+    esp_uuid_new (&boot_id);
+}
+
+const uint8_t *
+esp_boot_id (void)
+{
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+  pthread_once (&once, parse_boot_id);
+  return boot_id.b;
 }
 
 const char *

@@ -40,6 +40,11 @@ extern int esp_holder_erase (int fd);
 /* Fill HOLDER for this process: pid, program, boot id, since = now. */
 extern void esp_holder_self (struct esp_holder *holder);
 
+/* This boot's id, 16 bytes; where it cannot be read, random ones: nothing that
+ * another process left is then of this boot.
+ */
+extern const uint8_t *esp_boot_id (void);
+
 /* "nbdkit (process 1234, since 2026-11-23 10:00)" into BUF. */
 extern const char *esp_holder_describe (const struct esp_holder *holder,
                                         char *buf, size_t size);
