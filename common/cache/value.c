@@ -128,13 +128,33 @@ head_write (uint8_t *head, const struct esp_sealer *sealer,
   esp_put64 (head + AT_PUT, part->put);
 }
 
+/* Magic and version are right. */
 static bool
-head_key_ok (const uint8_t *head, const struct esp_cache_key *key)
+head_read (const uint8_t *head, struct esp_cache_key *key, size_t *len,
+           struct esp_value_part *part)
 {
-  uint8_t packed[ESP_CACHE_KEY_PACKED];
+  const uint8_t *k = head + AT_KEY;
 
-  esp_cache_key_pack (key, packed);
-  return memcmp (head + AT_KEY, packed, sizeof packed) == 0;
+  key->kind = k[0];
+  memcpy (key->id, k + 1, sizeof key->id);
+  key->segment = esp_get32 (k + 17);
+  key->shift = k[21];
+  *len = esp_get32 (head + AT_DATA);
+  part->length = esp_get32 (head + AT_LENGTH);
+  part->part = esp_get16 (head + AT_PART);
+  part->parts = esp_get16 (head + AT_PARTS);
+  part->put = esp_get64 (head + AT_PUT);
+  return part_ok (key, part, *len);
+}
+
+bool
+esp_value_whose (const uint8_t head[ESP_VALUE_HEAD],
+                 struct esp_cache_key *key, size_t *len,
+                 struct esp_value_part *part)
+{
+  return memcmp (head, MAGIC, 8) == 0 &&
+    esp_get32 (head + AT_VERSION) == VALUE_VERSION &&
+    head_read (head, key, len, part);
 }
 
 enum esp_value_result
@@ -143,17 +163,17 @@ esp_value_peek (const struct esp_sealer *sealer,
                 const uint8_t head[ESP_VALUE_HEAD], size_t *len,
                 struct esp_value_part *part)
 {
+  uint8_t packed[ESP_CACHE_KEY_PACKED];
+  struct esp_cache_key says;
+
   if (memcmp (head, MAGIC, 8) != 0)
     return ESP_VALUE_BAD;
   if (esp_get32 (head + AT_VERSION) != VALUE_VERSION ||
       head[AT_SEAL] != (sealer->encrypts ? SEAL_AES_GCM : SEAL_CHECK))
     return ESP_VALUE_OTHER;
-  *len = esp_get32 (head + AT_DATA);
-  part->length = esp_get32 (head + AT_LENGTH);
-  part->part = esp_get16 (head + AT_PART);
-  part->parts = esp_get16 (head + AT_PARTS);
-  part->put = esp_get64 (head + AT_PUT);
-  return head_key_ok (head, key) && part_ok (key, part, *len)
+  esp_cache_key_pack (key, packed);
+  return head_read (head, &says, len, part) &&
+    memcmp (head + AT_KEY, packed, sizeof packed) == 0
     ? ESP_VALUE_OK : ESP_VALUE_BAD;
 }
 

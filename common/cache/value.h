@@ -80,6 +80,10 @@ esp_value_peek (const struct esp_sealer *sealer,
                 const struct esp_cache_key *key,
                 const uint8_t head[ESP_VALUE_HEAD], size_t *len,
                 struct esp_value_part *part);
+/* Whose it says it is; false: nobody's, or of another version. */
+extern bool esp_value_whose (const uint8_t head[ESP_VALUE_HEAD],
+                             struct esp_cache_key *key, size_t *len,
+                             struct esp_value_part *part);
 /* Open what follows HEAD, LEN bytes, in place. */
 extern enum esp_value_result
 esp_value_open_apart (const struct esp_sealer *sealer,
