@@ -21,21 +21,30 @@ keep_server ()
     start_nbdkit keep --filter="$OVERLAY" "$VENUE" store="$STORE" overlay-mode=keep
 }
 
-@test "500 clones take less than a second" {
+@test "500 clones take less than a second of the processor" {
     make_cafe
-    # The best of three: this machine has other work, too.
-    espalier venue clone cafe --count 500 --name 'seat-%03d' --json >1
-    for i in 2 3; do
-        espalier -q overlay delete --venue cafe
-        espalier venue clone cafe --count 500 --name 'seat-%03d' --json >$i
-    done
+    # Of the processor, and the best of three: this machine has other work, too.
+    # (That it does not wait for the disk 500 times is the next test's.)
     python3 - <<'PY'
-import json, sys
-r = min((json.load(open(i)) for i in "123"), key=lambda r: r["seconds"])
-assert r["venue"] == "cafe" and len(r["overlays"]) == 500, r
-assert r["overlays"][0] == "cafe/0@seat-001" and r["overlays"][-1] == "cafe/0@seat-500", r
-print("# 500 clones in %.3f s" % r["seconds"], file=sys.stderr)
-assert r["seconds"] < 1, r["seconds"]
+import json, resource, subprocess, sys
+def cpu():
+    r = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return r.ru_utime + r.ru_stime
+def clone():
+    begin = cpu()
+    out = subprocess.run(["espalier", "venue", "clone", "cafe", "--count", "500", "--name", "seat-%03d", "--json"],
+                         check=True, stdout=subprocess.PIPE).stdout
+    return cpu() - begin, json.loads(out)
+took = []
+for i in range(3):
+    if i: subprocess.run(["espalier", "-q", "overlay", "delete", "--venue", "cafe"], check=True)
+    t, r = clone()
+    took.append(t)
+    assert r["venue"] == "cafe" and len(r["overlays"]) == 500, r
+    assert r["overlays"][0] == "cafe/0@seat-001" and r["overlays"][-1] == "cafe/0@seat-500", r
+    assert 0 < r["seconds"] < 600, r["seconds"]
+print("# 500 clones in %.3f s of the processor, %.3f s" % (min(took), r["seconds"]), file=sys.stderr)
+assert min(took) < 1, took
 PY
     [ "$(espalier overlay list cafe --names | wc -l)" = 500 ]
     [ "$(espalier overlay list --json | grep -c '"mode": "keep"')" = 500 ]
@@ -66,8 +75,11 @@ PY
     # One that nobody has used yet, too; a client without a clone has the new one.
     nbdsh -u "$(uri cafe@seat-08)" -c "assert h.pread(4096, 65536) == open('base.raw','rb').read()[65536:69632]"
     nbdsh -u "$(uri cafe@other)" -c "assert h.pread(4096, 65536) == open('next.raw','rb').read()[65536:69632]"
+    # the other's goes with it, as nothing was written
+    clones_are_left () { [ "$(espalier overlay list cafe --names | wc -l)" = 20 ]; }
+    wait_for "the end of the connection" clones_are_left
     stop_nbdkit
-    [ "$(espalier overlay list cafe --names | wc -l)" = 20 ]
+    clones_are_left
     # The restore point cannot go while they are there.
     run -1 espalier rp delete base
     [[ $output == *cafe/0@seat-01* ]]

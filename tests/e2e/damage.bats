@@ -359,7 +359,7 @@ for f in files:
         if os.path.exists("got.raw"): os.remove("got.raw")
         p = subprocess.run(["nbdkit", "-U", "-", "-r", "--filter=" + os.environ["OVERLAY"], os.environ["VENUE"], "store=" + store,
             "overlay-min-free=0", "--run", "nbdcopy \"nbd+unix:///" + name + "?socket=$unixsocket\" got.raw"],
-            capture_output=True, text=True, timeout=60)
+            capture_output=True, text=True, timeout=240)
         assert p.returncode in (0, 1), (f, at, p)
         if p.returncode == 0:
             assert open("got.raw", "rb").read() == want[name], f"{f}: byte {at}: {name} has other bytes"

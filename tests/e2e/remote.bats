@@ -28,8 +28,8 @@ object ()
     random_file www/x "${1:-3000000}"
 }
 
-# tool ARGUMENTS...: remote-tool with short patience, standard error in err
-tool () { timeout 240 "$TOOL" --timeout 2 "$@" 2>err; }
+# tool ARGUMENTS...: remote-tool, standard error in err
+tool () { timeout 240 "$TOOL" --timeout 30 "$@" 2>err; }
 
 # fails ERRNO ARGUMENTS...: that it fails so
 fails ()
@@ -104,7 +104,7 @@ bytes_sent () { awk '$3 == "/x" && $2 == "GET" { n += $6 } END { print n + 0 }' 
 @test "a server that closes, hangs, or says 500 or 503 is asked again" {
     object 100000; origin
     faults '[{"action": "close", "count": 1}, {"action": "hang", "count": 1}, {"action": 500, "count": 1}, {"action": 503, "count": 1}]'
-    tool "$U" get x 0 100000 -- counters >got
+    tool --timeout 5 "$U" get x 0 100000 -- counters >got
     cmp <(head -c 100000 got) www/x
     [ "$(tail -c +100001 got | grep -o 'requests.*errors=0')" = "requests=5 retries=4 errors=0" ]
 }
@@ -119,9 +119,9 @@ bytes_sent () { awk '$3 == "/x" && $2 == "GET" { n += $6 } END { print n + 0 }' 
     fails EIO --once "$U" get x 0 1000
     [ "$(wc -l <log)" -eq 1 ]
     faults '[{"action": "hang"}]'
-    fails ETIMEDOUT --retries 0 "$U" get x 0 1000
+    fails ETIMEDOUT --timeout 2 --retries 0 "$U" get x 0 1000
     faults '[{"action": "hang", "after": 500}]'
-    fails ETIMEDOUT --retries 0 "$U" get x 0 1000
+    fails ETIMEDOUT --timeout 2 --retries 0 "$U" get x 0 1000
     faults '[{"action": 403}]'; : >log
     fails EACCES "$U" get x 0 1000
     [ "$(wc -l <log)" -eq 1 ]
@@ -194,14 +194,14 @@ bytes_sent () { awk '$3 == "/x" && $2 == "GET" { n += $6 } END { print n + 0 }' 
     object; origin
     # at once: long before the time-out, or the next try
     faults '[{"action": "hang"}]'
-    fails ECANCELED --timeout 30 "$U" cancel x 300
+    fails ECANCELED "$U" cancel x 300
     [ "$(cat out)" -lt 5000 ]
     faults '[{"action": "trickle"}]'
-    fails ECANCELED --timeout 30 "$U" cancel x 300
+    fails ECANCELED "$U" cancel x 300
     [ "$(cat out)" -lt 5000 ]
     # While it waits to try again, too.
     faults '[{"action": 503, "retry-after": 30}]'
-    fails ECANCELED --timeout 30 "$U" cancel x 300
+    fails ECANCELED "$U" cancel x 300
     [ "$(cat out)" -lt 5000 ]
 }
 

@@ -280,7 +280,7 @@ PY
 import os, socket, struct, sys
 def go(name):
     """Connect by NBD_OPT_GO; write where it is taken; what became of it."""
-    s = socket.socket(socket.AF_UNIX); s.settimeout(20); s.connect(sys.argv[1])
+    s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1])
     f = s.makefile("rwb")
     assert f.read(8) == b"NBDMAGIC"; f.read(10)
     data = struct.pack(">I", len(name)) + name + struct.pack(">H", 0)

@@ -230,7 +230,7 @@ restore_point_dir ()
 import socket, struct, sys
 def go(name):
     """What NBD_OPT_GO says to a name of any bytes: the last reply's type."""
-    s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1])
+    s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1])
     f = s.makefile("rwb")
     assert f.read(8) == b"NBDMAGIC"; f.read(10)
     f.write(struct.pack(">I", 3))
