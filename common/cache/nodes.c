@@ -98,15 +98,21 @@ split_host (char *word, char **host, const char **port)
   return 0;
 }
 
+#define NAME_CHARS "abcdefghijklmnopqrstuvwxyz0123456789.-_"
+
 static bool
 host_ok (const char *host, bool v6)
 {
-  size_t n = strlen (host);
+  size_t n = strlen (host), address;
 
   if (n == 0 || n > 253 || host[0] == '-' || host[0] == '.')
     return false;
-  return strspn (host, v6 ? "0123456789abcdef:.%"
-                 : "abcdefghijklmnopqrstuvwxyz0123456789.-_") == n;
+  if (!v6)
+    return strspn (host, NAME_CHARS) == n;
+  address = strspn (host, "0123456789abcdef:.");
+  if (address > 0 && host[address] == '%')      /* a zone, "eth0" */
+    address += 1 + strspn (host + address + 1, NAME_CHARS);
+  return address == n;
 }
 
 static int

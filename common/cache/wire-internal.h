@@ -23,6 +23,7 @@ struct esp_wire {
   const struct codec *codec;
   unsigned timeout_ms;
   uint64_t until_us;            /* nothing waits longer */
+  unsigned outstanding;         /* questions without their answers */
   uint32_t asked, answered;     /* binary: numbers of the questions */
   bool heard;                   /* a byte came since esp_wire_begin */
   uint8_t *buf;

@@ -21,6 +21,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -231,7 +232,12 @@ esp_wire_new (int fd, unsigned timeout_ms, const struct esp_wire_login *login,
               enum esp_wire_result *why)
 {
   struct esp_wire *w = wire_alloc (fd, timeout_ms, login, why);
+  int flags = fcntl (fd, F_GETFL);
 
+  if (w && (flags == -1 || fcntl (fd, F_SETFL, flags | O_NONBLOCK) == -1)) {
+    esp_wire_close (w);
+    return NULL;
+  }
   return w ? wire_ready (w, login, why) : NULL;
 }
 
@@ -272,15 +278,20 @@ esp_wire_begin (struct esp_wire *wire)
   wire->heard = false;
 }
 
+/* What came without being asked for would be taken for the next answer. */
 enum esp_wire_result
 esp_wire_send (struct esp_wire *wire, const struct esp_wire_op *op)
 {
+  if (wire->outstanding == 0 && wire_have (wire) > 0)
+    return ESP_WIRE_GARBAGE;
+  wire->outstanding++;
   return wire->codec->send (wire, op);
 }
 
 enum esp_wire_result
 esp_wire_recv (struct esp_wire *wire, struct esp_wire_op *op)
 {
+  wire->outstanding--;
   return wire->codec->recv (wire, op);
 }
 
