@@ -76,7 +76,7 @@ delayed_prepare (struct tree *t, struct delayed *d, int parent, uint64_t size,
     uint64_t at = b * ESP_BLOCK_SIZE, len = ESP_BLOCK_SIZE;
     int c = rand () % 8 ? rand () % 255 + 1 : 0;
 
-    if (i == 0)
+    if (i == n - 1)             /* the end is data, whatever came before */
       b = esp_blocks (size) - 1, at = b * ESP_BLOCK_SIZE, c = 'E';
     if (len > size - at)
       len = size - at;
