@@ -42,6 +42,14 @@ extern struct esp_shared *esp_shared_open
   (const struct esp_shared_params *params);
 extern void esp_shared_close (struct esp_shared *shared);
 
+/* Its tiers, for their counters; NULL where there is none. */
+struct esp_memory;
+struct esp_cdir;
+struct esp_cluster;
+extern struct esp_memory *esp_shared_memory (struct esp_shared *shared);
+extern struct esp_cdir *esp_shared_dir (struct esp_shared *shared);
+extern struct esp_cluster *esp_shared_cluster (struct esp_shared *shared);
+
 /* The one that the delay engine asks, for this process; NULL: none.  Taken
  * away (which waits for those who are in a call) before it is closed.
  */
@@ -67,6 +75,7 @@ struct esp_shared_ticket {
   /* Private from here. */
   uint64_t waited_since;        /* 0: did not wait yet */
   unsigned tries;
+  size_t len;                   /* that was asked for */
   uint64_t epoch;               /* of the directory's set */
   bool has_epoch;
   uint64_t lease;               /* 0: none */

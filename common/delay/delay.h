@@ -101,6 +101,9 @@ struct esp_delay_counters {
   uint64_t ahead_segments, ahead_used;  /* by read-ahead and profile */
   uint64_t background_segments, evicted_segments, healed_segments;
   uint64_t hedged, errors, lies;
+  uint64_t from_memory, from_dir, from_cluster; /* segments of the cache */
+  uint64_t cluster_waits;       /* segments that another server fetched
+                                 * meanwhile */
 };
 extern void esp_delay_counters (const struct esp_delay *delay,
                                 struct esp_delay_counters *out);

@@ -336,6 +336,7 @@ init (struct esp_delay *delay)
 {
   pthread_mutex_init (&delay->lock, NULL);
   TAILQ_INIT (&delay->elsewhere);
+  TAILQ_INIT (&delay->busy);
   delay_cond_init (&delay->tick);
   delay_cond_init (&delay->keep);
   delay_cond_init (&delay->calm);
@@ -502,6 +503,10 @@ esp_delay_counters (const struct esp_delay *delay,
     .hedged = get (&c->hedged),
     .errors = get (&c->errors),
     .lies = get (&c->lies),
+    .from_memory = get (&c->from[ESP_FROM_MEMORY]),
+    .from_dir = get (&c->from[ESP_FROM_DIR]),
+    .from_cluster = get (&c->from[ESP_FROM_CLUSTER]),
+    .cluster_waits = get (&c->cluster_waits),
   };
   ESP_LOCK_SCOPE ((pthread_mutex_t *) &delay->lock);
   add_reader (out, &delay->closed);

@@ -2,13 +2,16 @@
 /* Flights: one segment on its way, whoever wants it.
  *
  *   want ──► QUEUED ──► FLYING ──► ended: waiters woken, gone
- *                 └──► ELSEWHERE   another process has the entry's lock
+ *                 └──► ELSEWHERE   another process has the entry's lock, or
+ *                                  another server a lease of it
  *
  * A flight is in the table from its first want to its end, so that nobody
  * begins a second one; its links are those who wait.  The ticker looks after
  * the ones in state ELSEWHERE: has the segment come, or is the lock free?
  * It takes them out of their list while it looks, since that costs system
- * calls; they can be joined meanwhile, and only it ends them.
+ * calls; they can be joined meanwhile, and only it ends them.  Those of
+ * which the segment cache said that another server fetches them are only
+ * queued again when it is time: a worker asks, since that is network I/O.
  */
 
 #include <config.h>
@@ -22,6 +25,7 @@
 
 #define POLL_US UINT64_C (3000)
 #define POLL_BATCH 64
+#define BUSY_SLACK UINT64_C (1000)      /* neighbours are asked together */
 /* A process fetches a segment in less than that, also over a line that hardly
  * moves, unless it is stopped.  Nobody may write what it writes until it goes
  * on or ends, so those who wait get an error.
@@ -249,6 +253,21 @@ flight_elsewhere_locked (struct flight *f)
   pthread_cond_signal (&delay->tick);
 }
 
+void
+flight_busy_locked (struct flight *f, uint64_t due)
+{
+  struct esp_delay *delay = f->point->delay;
+
+  f->request = NULL;
+  f->state = FLIGHT_ELSEWHERE;
+  f->due = due;
+  TAILQ_INSERT_TAIL (&delay->busy, f, queue);
+  if (due < delay->tick_at) {
+    delay->tick_at = due;
+    pthread_cond_signal (&delay->tick);
+  }
+}
+
 /* All threads are gone: end what is left. */
 void
 flights_cancel_locked (struct esp_delay *delay)
@@ -308,6 +327,27 @@ poll_locked (struct esp_delay *delay, uint64_t now)
       TAILQ_INSERT_TAIL (&delay->elsewhere, f[i], queue);
 }
 
+/* Queue what is due of the busy ones, so that neighbours stand in their order
+ * again; when the next one is due.
+ */
+static uint64_t
+wake_busy_locked (struct esp_delay *delay, uint64_t now)
+{
+  struct flight *f, *before;
+  uint64_t next = UINT64_MAX;
+
+  for (f = TAILQ_LAST (&delay->busy, flight_queue); f; f = before) {
+    before = TAILQ_PREV (f, flight_queue, queue);
+    if (f->due > now + BUSY_SLACK) {
+      next = f->due < next ? f->due : next;
+      continue;
+    }
+    TAILQ_REMOVE (&delay->busy, f, queue);
+    flight_requeue_locked (f);
+  }
+  return next;
+}
+
 void *
 ticker_run (void *arg)
 {
@@ -318,8 +358,11 @@ ticker_run (void *arg)
     uint64_t now = delay_now ();
     poll_locked (delay, now);
     uint64_t next = request_hedge_locked (delay, now);
-    if (!TAILQ_EMPTY (&delay->elsewhere))
+    uint64_t due = wake_busy_locked (delay, now);
+    next = due < next ? due : next;
+    if (!TAILQ_EMPTY (&delay->elsewhere) && next > now + POLL_US)
       next = now + POLL_US;
+    delay->tick_at = next;
     if (!atomic_load (&delay->stop))
       delay_cond_wait (&delay->tick, &delay->lock, next);
   }

@@ -5,6 +5,7 @@
  *   flight.c   flights: joining, queues, what becomes of them
  *   worker.c   pools of threads: a flight becomes a request
  *   request.c  a request: locks, checks, sources one after another
+ *   cached.c   its questions to the segment cache, before the sources
  *   legs.c     its questions to sources: arriving, making way, hedging
  *   sources.c  where a restore point comes from; centers and their breakers
  *   reader.c   reads: what is missing, waiting for it
@@ -30,50 +31,11 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "cache/shared.h"
 #include "center/origin.h"
 #include "delay/delay.h"
+#include "delay/recorder.h"
 #include "store/have.h"
-
-/* --- recorder.c: boot profiles ------------------------------------------ */
-/* One for each engine; NULL (out of memory, params.profile is false): the
- * engine goes on without.  The keeper calls _tick every 20 to 100 ms, and no
- * lock of the engine is held at any of these calls.  _free saves what was
- * learnt; no recorder is open any more.
- */
-struct boots;
-extern struct boots *boots_new (struct esp_delay *delay,
-                                struct esp_store *store);
-extern void boots_tick (struct boots *boots);
-extern void boots_free (struct boots *boots);
-
-/* Called by reader.c.  _open may return NULL: nothing is recorded then.
- * _touch at each read (hits and misses), by any of the connection's threads,
- * before what is missing is waited for; while it returns true.
- */
-struct recorder;
-extern struct recorder *recorder_open (struct boots *boots,
-                                       struct esp_delay_reader *reader);
-extern bool recorder_touch (struct recorder *recorder, uint64_t offset,
-                            uint64_t count);
-extern void recorder_close (struct recorder *recorder);
-/* Does a boot profile say what is read behind [OFFSET, OFFSET+COUNT)?  Then
- * a read there moves no read-ahead.  RECORDER may be NULL.
- */
-extern bool recorder_knows (struct recorder *recorder, uint64_t offset,
-                            uint64_t count);
-
-/* What it may use.  Fetch what is missing of [OFFSET, OFFSET+COUNT), clipped
- * to the disk, in class ahead and in the order of calls; waits for nothing.
- * Returns how many segments were queued, -1 where none can be now.
- */
-extern int reader_ahead (struct esp_delay_reader *reader, uint64_t offset,
-                         uint64_t count);
-/* Bytes of raw that are queued or fetched in class ahead. */
-extern uint64_t delay_ahead_pending (struct esp_delay *delay);
-extern struct esp_store *reader_store (const struct esp_delay_reader *reader);
-extern struct esp_image *reader_image (const struct esp_delay_reader *reader);
-/* Is there anything of its chain that may have to be fetched? */
-extern bool reader_is_delayed (struct esp_delay_reader *reader);
 
 /* --- sizes and times ---------------------------------------------------- */
 #define REQUEST_MAX (UINT64_C (4) << 20)        /* raw bytes in a request */
@@ -83,6 +45,8 @@ extern bool reader_is_delayed (struct esp_delay_reader *reader);
 #define READAHEAD_DEFAULT (UINT64_C (16) << 20)
 #define BACKGROUND_CONNECTIONS 2u
 #define SECOND UINT64_C (1000000)               /* in microseconds */
+/* Background makes way so long at a time: far below any time-out. */
+#define YIELD_MAX (2 * SECOND)
 #define WHY_MAX 512
 
 /* Monotonic clock, microseconds. */
@@ -117,14 +81,16 @@ enum flight_state { FLIGHT_QUEUED, FLIGHT_FLYING, FLIGHT_ELSEWHERE };
 struct flight {
   LIST_ENTRY (flight) hash;
   TAILQ_ENTRY (flight) queue;   /* QUEUED: of its pool and class;
-                                 * ELSEWHERE: of the engine */
+                                 * ELSEWHERE: of the engine, one of two */
   struct point *point;          /* counted */
   size_t entry;
   enum delay_class class;       /* the highest of those who want it */
   enum delay_class born;        /* of the first who wanted it */
   enum flight_state state;
   struct request *request;      /* FLYING */
-  uint64_t since;               /* ELSEWHERE */
+  uint64_t since;               /* ELSEWHERE: another process has its lock */
+  uint64_t due;                 /* ELSEWHERE: another server fetches it */
+  struct esp_shared_ticket ticket;      /* from one question to the next */
   SLIST_HEAD (, waiter_link) links;
 };
 TAILQ_HEAD (flight_queue, flight);
@@ -172,6 +138,7 @@ struct source_set {
   unsigned refs;
   uint64_t loaded;
   char why[WHY_MAX];            /* why there are none, or fewer */
+  bool secret;                  /* one is encrypted, or it is not known */
   size_t n;
   struct source s[];
 };
@@ -201,6 +168,15 @@ struct point {
 };
 
 /* --- requests ------------------------------------------------------------ */
+/* One entry's. */
+struct slot {
+  struct flight *flight;        /* NULL: it was ended, or left */
+  bool storing;
+  bool asked;                   /* the segment cache waits for what becomes of
+                                 * `ticket` */
+  struct esp_shared_ticket ticket;
+};
+
 /* One question to one source. */
 struct leg {
   struct request *request;
@@ -225,7 +201,9 @@ struct request {
   pthread_cond_t ended;         /* of its second leg */
   unsigned refs;
   size_t first, n, left;
-  struct slot { struct flight *flight; bool storing; } *slots;
+  struct slot *slots;
+  struct esp_shared *shared;    /* that was asked; no reference; or NULL */
+  void *raw;                    /* of one segment that the cache gave */
   struct leg legs[2];
   int store_err;                /* could not be kept: no source's fault */
   char store_why[WHY_MAX];
@@ -238,6 +216,7 @@ struct delay_counts {
   atomic_uint_fast64_t requests, segments, bytes_wire, bytes_raw;
   atomic_uint_fast64_t ahead_segments, ahead_used, background_segments;
   atomic_uint_fast64_t evicted, healed, hedged, errors, lies;
+  atomic_uint_fast64_t from[3], cluster_waits;  /* by enum esp_shared_from */
 };
 struct reader_counts {
   atomic_uint_fast64_t hits, misses, waited;
@@ -256,7 +235,8 @@ struct esp_delay {
   pthread_mutex_t lock;         /* protects everything from here */
   atomic_bool stop;
   LIST_HEAD (, flight) flights[FLIGHT_BUCKETS];
-  struct flight_queue elsewhere;
+  struct flight_queue elsewhere, busy;  /* busy: at another server */
+  uint64_t tick_at;             /* when the ticker looks again by itself */
   LIST_HEAD (, pool) pools;
   LIST_HEAD (, center) centers;
   LIST_HEAD (, point) points;
@@ -314,6 +294,8 @@ extern void flight_take_locked (struct flight *flight,
 /* Back to the head of its queue. */
 extern void flight_requeue_locked (struct flight *flight);
 extern void flight_elsewhere_locked (struct flight *flight);
+/* Another server fetches it: queued again at DUE. */
+extern void flight_busy_locked (struct flight *flight, uint64_t due);
 extern void flights_cancel_locked (struct esp_delay *delay);
 extern void waiter_init (struct waiter *waiter);
 /* Wait until nothing is pending, or UNTIL. */
@@ -351,6 +333,34 @@ extern int request_keep (struct request *request, size_t entry,
 /* The flight of slot I is over. */
 extern void request_slot_end_locked (struct request *request, size_t i,
                                      int err, const char *why);
+
+/* The flight of slot I goes on without this request. */
+extern struct flight *request_slot_leave_locked (struct request *request,
+                                                 size_t i);
+/* LEN bytes of FLIGHT's entry were kept, wherever they came from. */
+extern void request_count_locked (struct esp_delay *delay,
+                                  const struct flight *flight, size_t len);
+
+/* cached.c: the segment cache (cache/shared.h), which is asked before the
+ * sources.  All may be called where there is none.
+ */
+enum need {
+  NEED_FETCH,
+  NEED_NOTHING,                 /* it is here: its flight has to be ended */
+  NEED_ELSEWHERE,               /* another process of this store has it */
+  NEED_DONE,                    /* its flight was ended, or left */
+  NEED_STOP,                    /* it could not be kept: request->store_err */
+};
+extern void cached_begin (struct request *request);
+/* Ask for slot I's entry, which is locked. */
+extern enum need cached_ask (struct request *request, size_t i);
+/* Slot I's entry came from a source: give it to others. */
+extern void cached_put (struct request *request, size_t i, const void *raw,
+                        size_t len);
+/* It did not. */
+extern void cached_give_up (struct request *request, size_t i);
+/* Give up what is left. */
+extern void cached_end (struct request *request);
 
 /* legs.c */
 extern void leg_begin_locked (struct leg *leg, size_t source, bool trial,

@@ -21,8 +21,6 @@
 #define HEDGE_MIN_US UINT64_C (100000)
 #define HEDGES_MAX 16u
 #define SLOW_BODY (UINT64_C (64) << 10) /* bytes a second of an answer */
-/* Background makes way so long at a time: far below any time-out. */
-#define YIELD_MAX (2 * SECOND)
 
 /* --- making way -------------------------------------------------------------- */
 
@@ -91,23 +89,23 @@ leg_arrived (void *arg, size_t bytes)
 
 /* --- segments ------------------------------------------------------------------ */
 
+/* F's segment is kept. */
 static void
-count_segment_locked (struct esp_delay *delay, const struct flight *f,
-                      size_t len)
+leg_took (struct leg *leg, struct flight *f, size_t len)
 {
-  struct esp_stats_row *row = point_row_locked (f->point);
+  struct request *r = leg->request;
+  struct esp_delay *delay = r->point->delay;
 
+  ESP_LOCK_SCOPE (&delay->lock);
+  struct esp_stats_row *row = point_row_locked (r->point);
   COUNT (delay, segments, 1);
   COUNT (delay, bytes_raw, len);
   ESP_STATS_ADD (row, ESP_RP_CENTER_SEGMENTS, 1);
   ESP_STATS_ADD (row, ESP_RP_CENTER_BYTES, len);
-  if (f->born == CLASS_AHEAD)
-    COUNT (delay, ahead_segments, 1);
-  if (f->born == CLASS_BACKGROUND)
-    COUNT (delay, background_segments, 1);
-  delay->stored += len;
-  if (delay->params.max && delay->stored > delay->params.max / 64)
-    pthread_cond_signal (&delay->keep);
+  request_count_locked (delay, f, len);
+  request_slot_end_locked (r, f->entry - r->first, 0, NULL);
+  if (r->left == 0)
+    atomic_store (&r->legs[leg == &r->legs[0]].cancel, true);
 }
 
 static int
@@ -115,18 +113,14 @@ leg_segment (void *arg, size_t entry, const void *raw, size_t len)
 {
   struct leg *leg = arg;
   struct request *r = leg->request;
-  struct esp_delay *delay = r->point->delay;
   struct flight *f = request_claim (r, entry);
 
   if (!f)
     return 0;
   if (request_keep (r, entry, raw, len) == -1)
     return -1;
-  ESP_LOCK_SCOPE (&delay->lock);
-  count_segment_locked (delay, f, len);
-  request_slot_end_locked (r, entry - r->first, 0, NULL);
-  if (r->left == 0)
-    atomic_store (&r->legs[leg == &r->legs[0]].cancel, true);
+  leg_took (leg, f, len);
+  cached_put (r, entry - r->first, raw, len);
   return 0;
 }
 

@@ -4,10 +4,12 @@
  *   1. each entry's lock between processes is tried (ELSEWHERE where another
  *      has it), and its state looked at again: it may have come meanwhile, or
  *      be LOCAL and only need its check;
- *   2. what is left and hangs together is asked from the best source; what
+ *   2. the segment cache is asked for what is missing (cached.c): what it has
+ *      is kept, what another server fetches is ELSEWHERE;
+ *   3. what is left and hangs together is asked from the best source; what
  *      does not goes back into the queue;
- *   3. each segment ends its flight as it comes, after it was stored;
- *   4. a source that fails, or lies, is followed by the next one.
+ *   4. each segment ends its flight as it comes, after it was stored;
+ *   5. a source that fails, or lies, is followed by the next one.
  *
  * legs.c has the questions to sources, and a second one beside the first.
  */
@@ -58,6 +60,7 @@ request_free_locked (struct request *r)
   point_put_locked (r->point);
   pthread_cond_destroy (&r->ended);
   free (r->slots);
+  free (r->raw);
   free (r);
 }
 
@@ -86,6 +89,29 @@ request_slot_end_locked (struct request *r, size_t i, int err, const char *why)
   flight_end_locked (f, err, why);
 }
 
+struct flight *
+request_slot_leave_locked (struct request *r, size_t i)
+{
+  struct flight *f = r->slots[i].flight;
+
+  r->slots[i].flight = NULL;
+  r->left--;
+  return f;
+}
+
+void
+request_count_locked (struct esp_delay *delay, const struct flight *f,
+                      size_t len)
+{
+  if (f->born == CLASS_AHEAD)
+    COUNT (delay, ahead_segments, 1);
+  if (f->born == CLASS_BACKGROUND)
+    COUNT (delay, background_segments, 1);
+  delay->stored += len;
+  if (delay->params.max && delay->stored > delay->params.max / 64)
+    pthread_cond_signal (&delay->keep);
+}
+
 int
 request_keep (struct request *r, size_t entry, const void *raw, size_t len)
 {
@@ -111,8 +137,6 @@ request_keep (struct request *r, size_t entry, const void *raw, size_t len)
 }
 
 /* --- before it flies ------------------------------------------------------------- */
-
-enum need { NEED_FETCH, NEED_NOTHING, NEED_ELSEWHERE };
 
 static enum need
 look (struct point *p, size_t entry)
@@ -141,18 +165,25 @@ look (struct point *p, size_t entry)
   return NEED_NOTHING;
 }
 
-/* The flight goes on without this request. */
-static struct flight *
-slot_leave_locked (struct request *r, size_t i)
+/* One slot.  True: it has to be fetched. */
+static bool
+prepare_one (struct request *r, size_t i)
 {
-  struct flight *f = r->slots[i].flight;
+  enum need need = look (r->point, r->first + i);
 
-  r->slots[i].flight = NULL;
-  r->left--;
-  return f;
+  if (need == NEED_FETCH)
+    need = cached_ask (r, i);
+  if (need != NEED_NOTHING && need != NEED_ELSEWHERE)
+    return need == NEED_FETCH;
+  ESP_LOCK_SCOPE (&r->point->delay->lock);
+  if (need == NEED_NOTHING)
+    request_slot_end_locked (r, i, 0, NULL);
+  else
+    flight_elsewhere_locked (request_slot_leave_locked (r, i));
+  return false;
 }
 
-/* Step 1.  What is left hangs together. */
+/* Steps 1 and 2.  What is left hangs together. */
 static void
 prepare (struct request *r)
 {
@@ -161,23 +192,15 @@ prepare (struct request *r)
   size_t i;
 
   for (i = 0; i < r->n && !gap; ++i) {
-    enum need need = look (r->point, r->first + i);
+    bool fetch = prepare_one (r, i);
 
-    if (need == NEED_FETCH) {
-      began = true;
-      continue;
-    }
-    gap = began;
-    ESP_LOCK_SCOPE (&delay->lock);
-    if (need == NEED_NOTHING)
-      request_slot_end_locked (r, i, 0, NULL);
-    else
-      flight_elsewhere_locked (slot_leave_locked (r, i));
+    gap = (began && !fetch) || r->store_err;
+    began = began || fetch;
   }
   /* Behind a gap: another worker may have it, unlooked at. */
   ESP_LOCK_SCOPE (&delay->lock);
   for (size_t k = r->n; k > i; --k)
-    flight_requeue_locked (slot_leave_locked (r, k - 1));
+    flight_requeue_locked (request_slot_leave_locked (r, k - 1));
 }
 
 /* --- one source after another ----------------------------------------------------- */
@@ -192,8 +215,12 @@ fail (struct request *r, bool only_first, int err, const char *why)
     if (!r->slots[i].flight)
       continue;
     esp_have_unlock (r->point->have, r->first + i);
-    ESP_LOCK_SCOPE (&delay->lock);
+    pthread_mutex_lock (&delay->lock);
+    if (err != ECANCELED)
+      ESP_STATS_ADD (point_row_locked (r->point), ESP_RP_FAILED, 1);
     request_slot_end_locked (r, i, err, why);
+    pthread_mutex_unlock (&delay->lock);
+    cached_give_up (r, i);
     if (only_first)
       break;
   }
@@ -342,11 +369,12 @@ fetch (struct request *r)
   struct esp_delay *delay = r->point->delay;
   struct attempt a = { .began = delay_now () };
 
-  r->set = sources_get (r->point, 0);
-  if (!r->set) {
+  if (!r->set)
+    r->set = sources_get (r->point, 0);
+  if (!r->set)
     fail (r, false, ENOMEM, "out of memory");
-    return;
-  }
+  else if (r->store_err)        /* of what the cache gave */
+    fail (r, false, r->store_err, r->store_why);
   while (r->left > 0) {
     size_t left = r->left;
     uint64_t tried = a.tried;
@@ -371,9 +399,11 @@ request_run (struct request *r)
 {
   struct esp_delay *delay = r->point->delay;
 
+  cached_begin (r);
   prepare (r);
   if (r->left > 0)
     fetch (r);
+  cached_end (r);
   if (r->set)
     sources_put (delay, r->set);
   ESP_LOCK_SCOPE (&delay->lock);

@@ -190,6 +190,18 @@ add_source (struct point *p, struct source_set *set,
   set->s[set->n++] = (struct source) { .origin = origin, .center = c };
 }
 
+/* May what comes from LIST be shown to nobody in the clear?  Where nothing is
+ * known, be careful.
+ */
+static bool
+is_secret (const struct esp_source_list *list)
+{
+  for (size_t i = 0; i < list->n; ++i)
+    if (list->s[i].variant.key[0])
+      return true;
+  return list->n == 0;
+}
+
 static struct source_set *
 load (struct point *p)
 {
@@ -207,6 +219,7 @@ load (struct point *p)
     return NULL;
   set->refs = 1;                /* the point's */
   set->loaded = delay_now ();
+  set->secret = r == -1 || is_secret (&list);
   snprintf (set->why, sizeof set->why, "%s", r == -1 ? why :
             "no center has it: run 'espalier center list'");
   for (size_t i = 0; i < n; ++i)

@@ -195,7 +195,8 @@ worker_run (void *arg)
     pthread_mutex_unlock (&delay->lock);
     request_run (r);
     pthread_mutex_lock (&delay->lock);
-    pool->busy[c]--;
+    if (--pool->busy[c] == 0 && c == CLASS_DEMAND)
+      pthread_cond_broadcast (&delay->calm);
   }
   return NULL;
 }

@@ -70,7 +70,8 @@ print_counters (void)
                 "%llu requests for %llu segments, %llu bytes; "
                 "%llu ahead, %llu of them used; %llu in the background; "
                 "%llu errors, %llu lies, %llu hedged, %llu healed, "
-                "%llu given back",
+                "%llu given back; %llu from memory, %llu from a directory, "
+                "%llu from a cluster, %llu waited for there",
                 (unsigned long long) c.reads, (unsigned long long) c.misses,
                 (unsigned long long) c.waited_us / 1000,
                 (unsigned long long) c.requests,
@@ -82,7 +83,11 @@ print_counters (void)
                 (unsigned long long) c.errors, (unsigned long long) c.lies,
                 (unsigned long long) c.hedged,
                 (unsigned long long) c.healed_segments,
-                (unsigned long long) c.evicted_segments);
+                (unsigned long long) c.evicted_segments,
+                (unsigned long long) c.from_memory,
+                (unsigned long long) c.from_dir,
+                (unsigned long long) c.from_cluster,
+                (unsigned long long) c.cluster_waits);
 }
 
 static void
