@@ -17,9 +17,12 @@
  * together not more often than they were used: then the oldest goes, used or
  * not.
  *
- * Ghosts are a ring of hashes in the order in which they went, with chains
- * through it (indices from 1; 0 ends a chain).  One that came back leaves its
- * place in the ring empty (DEAD) until that is reached.
+ * Ghosts stand for twice what the cache holds (the paper: for as much as main
+ * does): where a use comes late, as here, they must find it more often
+ * (docs/performance.md, "Segment cache: hit rates").  They are a ring of hashes
+ * in the order in which these went, with chains through it (indices from 1; 0
+ * ends a chain).  One that came back leaves its place in the ring empty (DEAD)
+ * until that is reached.
  */
 
 #include <config.h>
@@ -46,7 +49,7 @@ esp_s3_init (struct esp_s3 *s3, uint64_t max, uint32_t ghosts)
   while (heads < ghosts && heads < UINT32_C (1) << 31)
     heads *= 2;
   *s3 = (struct esp_s3) {
-    .small_max = max / 10, .ghosts_max = max, .ghosts_room = ghosts,
+    .small_max = max / 10, .ghosts_max = 2 * max, .ghosts_room = ghosts,
     .heads_mask = heads - 1,
     .ghosts = calloc (ghosts, sizeof *s3->ghosts),
     .heads = calloc (heads, sizeof *s3->heads),

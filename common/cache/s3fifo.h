@@ -47,7 +47,7 @@ struct esp_s3 {
 };
 
 /* A cache of MAX weight (a tenth of it small) that remembers up to GHOSTS
- * keys, at least 1, that went, and no more than would weigh MAX again.  -1:
+ * keys, at least 1, that went, and no more than would weigh twice MAX.  -1:
  * no memory (nothing is reported).
  */
 extern int esp_s3_init (struct esp_s3 *s3, uint64_t max, uint32_t ghosts);
