@@ -78,19 +78,20 @@ cdir_key (enum esp_cache_kind kind, uint32_t number, unsigned shift)
 }
 
 /* Each word of LEN bytes (a multiple of 8) says the key, version and place. */
-static inline __attribute__ ((unused)) uint64_t
-cdir_word (const struct esp_cache_key *key, uint32_t version, size_t at)
+static inline uint64_t
+cdir_word (uint64_t hash, uint32_t version, size_t at)
 {
-  return (esp_cache_key_hash (key) ^ at * UINT64_C (0x9e3779b97f4a7c15))
-    << 32 | version;
+  return (hash ^ at * UINT64_C (0x9e3779b97f4a7c15)) << 32 | version;
 }
 
 static inline __attribute__ ((unused)) void
 cdir_fill (const struct esp_cache_key *key, uint32_t version, void *buf,
            size_t len)
 {
+  uint64_t hash = esp_cache_key_hash (key);
+
   for (size_t at = 0; at < len; at += 8)
-    esp_put64 ((uint8_t *) buf + at, cdir_word (key, version, at));
+    esp_put64 ((uint8_t *) buf + at, cdir_word (hash, version, at));
 }
 
 /* The lowest version of a slot's part in BUF; UINT32_MAX: one part has two,
@@ -99,6 +100,7 @@ cdir_fill (const struct esp_cache_key *key, uint32_t version, void *buf,
 static inline __attribute__ ((unused)) uint32_t
 cdir_version (const struct esp_cache_key *key, const void *buf, size_t len)
 {
+  uint64_t hash = esp_cache_key_hash (key);
   uint32_t lowest = UINT32_MAX, version = 0;
 
   for (size_t at = 0; at < len; at += 8) {
@@ -106,7 +108,7 @@ cdir_version (const struct esp_cache_key *key, const void *buf, size_t len)
 
     if (at % ESP_CDIR_SLOT == 0)
       version = (uint32_t) word;
-    if (word != cdir_word (key, version, at))
+    if (word != cdir_word (hash, version, at))
       return UINT32_MAX;
     if (version < lowest)
       lowest = version;
