@@ -51,7 +51,7 @@ allocate (size_t n, size_t size)
   return p;
 }
 
-/* --- days ------------------------------------------------------------------- */
+/* --- days ------------------------------------------------------------- */
 struct access {
   int64_t time;                 /* us */
   uint64_t offset;
@@ -138,7 +138,7 @@ load (const char *dir, const char *name)
   return trace;
 }
 
-/* --- the tier itself ------------------------------------------------------------ */
+/* --- the tier itself -------------------------------------------------- */
 static struct esp_cache_key
 key_of (uint8_t disk, uint32_t segment)
 {
@@ -167,7 +167,7 @@ tier_read (void *arg, uint8_t disk, uint32_t segment, uint32_t at,
   return false;
 }
 
-/* --- a model of it ---------------------------------------------------------------- */
+/* --- a model of it ---------------------------------------------------- */
 enum policy { LRU, CLOCK, S3_REQUESTS };
 
 struct segment {
@@ -310,7 +310,7 @@ model_read (void *arg, uint8_t disk, uint32_t segment, uint32_t at,
   return false;
 }
 
-/* --- replaying ------------------------------------------------------------------------ */
+/* --- replaying -------------------------------------------------------- */
 typedef bool (*read_fn) (void *arg, uint8_t disk, uint32_t segment,
                          uint32_t at, uint32_t len);
 

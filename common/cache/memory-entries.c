@@ -16,7 +16,7 @@
 
 #define TRIES 64u
 
-/* --- chains ---------------------------------------------------------------- */
+/* --- chains ----------------------------------------------------------- */
 static bool
 entry_is (const struct entry *e, const struct words *key)
 {
@@ -55,7 +55,7 @@ unchain_locked (struct esp_memory *m, struct entry *e)
   atomic_store (p, atomic_load (&e->next));
 }
 
-/* --- entries ----------------------------------------------------------------- */
+/* --- entries ---------------------------------------------------------- */
 static uint32_t
 take_index (struct esp_memory *m)
 {
@@ -75,14 +75,14 @@ memory_add_locked (struct esp_memory *m, uint64_t hash,
 
   if (index == 0)
     return NULL;
+  BARRIER (memory_order_release);
   for (unsigned i = 0; i < 3; ++i)
     atomic_store_explicit (&e->key[i], key->w[i], memory_order_relaxed);
   atomic_fetch_add (&e->version, 1);
   e->node.hash = hash;
   atomic_store_explicit (&e->node.uses, 0, memory_order_relaxed);
-  for (uint32_t w = 0; w * 64 < m->blocks; ++w)
-    atomic_store_explicit (&memory_touched (m, e)[w], 0,
-                           memory_order_relaxed);
+  for (uint32_t w = 0; w < m->words; ++w)
+    atomic_store_explicit (&e->touched[w], 0, memory_order_relaxed);
   e->misses = 0;
   atomic_store (&e->next, atomic_load (head));
   atomic_store (head, index);
@@ -116,20 +116,22 @@ memory_unref_locked (struct esp_memory *m, struct entry *e)
     forget_locked (m, e);
 }
 
-/* --- frames ------------------------------------------------------------------ */
+/* --- frames ----------------------------------------------------------- */
 /* Take BLOCKS from E.  Readers may still copy out of their frames: see the
  * rules.  Returns how many frames went to FRAMES, last one first.
  */
 static uint32_t
-strip_locked (struct entry *e, struct blocks blocks, uint32_t *frames)
+strip_locked (const struct esp_memory *m, struct entry *e,
+              struct blocks blocks, uint32_t *frames)
 {
   uint32_t n = 0;
 
   for (uint32_t b = blocks.to; b-- > blocks.from; ) {
-    uint32_t frame = entry_frame (e, b);
+    uint32_t frame = memory_frame (m, e, b);
     if (frame == 0)
       continue;
-    atomic_store_explicit (&e->frames[b], 0, memory_order_relaxed);
+    atomic_store_explicit (&memory_frames (m, e)[b], 0,
+                           memory_order_relaxed);
     frames[n++] = frame;
   }
   if (n > 0)
@@ -150,7 +152,7 @@ memory_drop_locked (struct esp_memory *m, struct entry *e,
                     struct blocks blocks)
 {
   uint32_t frames[BLOCKS_MAX];
-  uint32_t n = strip_locked (e, blocks, frames);
+  uint32_t n = strip_locked (m, e, blocks, frames);
 
   if (n == 0)
     return;
@@ -173,7 +175,7 @@ take_frames (struct esp_memory *m, uint32_t *frames, uint32_t n)
   return got;
 }
 
-/* --- making room --------------------------------------------------------------- */
+/* --- making room ------------------------------------------------------ */
 static struct entry *
 pop (struct esp_memory *m)
 {
@@ -198,7 +200,7 @@ let_go (struct esp_memory *m, struct entry *e)
     esp_s3_back (&m->s3, &e->node);
     return false;
   }
-  n = strip_locked (e, (struct blocks) { 0, m->blocks }, frames);
+  n = strip_locked (m, e, (struct blocks) { 0, m->blocks }, frames);
   {
     ESP_LOCK_SCOPE (&m->queues_lock);
     give_frames (m, frames, n);
@@ -230,7 +232,7 @@ memory_entries_room (struct esp_memory *m)
     let_one_go (m);
 }
 
-/* --- keeping bytes --------------------------------------------------------------- */
+/* --- keeping bytes ---------------------------------------------------- */
 /* A frame for each block of KEEP that E does not have, as far as there is
  * room.
  */
@@ -242,7 +244,7 @@ keep_frames (struct esp_memory *m, const struct entry *e, struct keep *keep)
 
   for (uint32_t b = keep->blocks.from; b < keep->blocks.to; ++b) {
     keep->frames[b - keep->blocks.from] = 0;
-    if (entry_frame (e, b) == 0)
+    if (memory_frame (m, e, b) == 0)
       wanted[need++] = b - keep->blocks.from;
   }
   for (got = take_frames (m, frames, need); got < need;
@@ -268,9 +270,10 @@ memory_keep (struct esp_memory *m, const struct entry *e, struct keep *keep,
 }
 
 static bool
-is_wanted (const struct entry *e, uint32_t b, struct blocks not)
+is_wanted (const struct esp_memory *m, const struct entry *e, uint32_t b,
+           struct blocks not)
 {
-  return entry_frame (e, b) == 0 && !(b >= not.from && b < not.to);
+  return memory_frame (m, e, b) == 0 && !(b >= not.from && b < not.to);
 }
 
 void
@@ -284,11 +287,12 @@ memory_kept_locked (struct esp_memory *m, struct entry *e, struct keep *keep,
     uint32_t frame = keep->frames[b - keep->blocks.from];
     if (frame == 0)
       continue;
-    if (!is_wanted (e, b, not)) {
+    if (!is_wanted (m, e, b, not)) {
       spare[n++] = frame;
       continue;
     }
-    atomic_store_explicit (&e->frames[b], frame, memory_order_release);
+    atomic_store_explicit (&memory_frames (m, e)[b], frame,
+                           memory_order_release);
     kept++;
   }
   e->there += kept;

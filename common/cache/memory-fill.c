@@ -45,11 +45,12 @@ is_stale (const struct esp_fill *fill)
 
 /* The least that contains the blocks of B that E does not have. */
 static struct blocks
-missing_of (const struct entry *e, struct blocks b)
+missing_of (const struct esp_memory *m, const struct entry *e,
+            struct blocks b)
 {
-  while (b.from < b.to && entry_frame (e, b.from))
+  while (b.from < b.to && memory_frame (m, e, b.from))
     b.from++;
-  while (b.from < b.to && entry_frame (e, b.to - 1))
+  while (b.from < b.to && memory_frame (m, e, b.to - 1))
     b.to--;
   return b;
 }
@@ -64,7 +65,7 @@ fill_of (const struct entry *e, struct blocks b)
   return NULL;
 }
 
-/* --- how much --------------------------------------------------------------- */
+/* --- how much --------------------------------------------------------- */
 /* The window of a miss for NEED: aligned to its size, a power of two. */
 static struct blocks
 window (const struct esp_memory *m, struct entry *e, struct blocks need)
@@ -83,7 +84,8 @@ window (const struct esp_memory *m, struct entry *e, struct blocks need)
 
 /* NEED and what is around it in WIDE, as far as nobody else brings it. */
 static struct blocks
-widen (const struct entry *e, struct blocks need, struct blocks wide)
+widen (const struct esp_memory *m, const struct entry *e, struct blocks need,
+       struct blocks wide)
 {
   for (const struct esp_fill *f = e->fills; f; f = f->next) {
     struct blocks b = fill_blocks (f);
@@ -94,7 +96,7 @@ widen (const struct entry *e, struct blocks need, struct blocks wide)
     if (b.from >= need.to && b.from < wide.to)
       wide.to = b.from;
   }
-  return blocks_hull (need, missing_of (e, wide));
+  return blocks_hull (need, missing_of (m, e, wide));
 }
 
 static struct blocks
@@ -105,7 +107,7 @@ how_much (const struct esp_memory *m, struct entry *e, struct blocks need,
 
   if (whole)
     return all;
-  return widen (e, need, blocks_both (window (m, e, need), all));
+  return widen (m, e, need, blocks_both (window (m, e, need), all));
 }
 
 static void
@@ -117,7 +119,7 @@ set_range (struct esp_fill *fill, struct blocks b, uint32_t segment_len)
   fill->whole = fill->len == segment_len;
 }
 
-/* --- misses ------------------------------------------------------------------- */
+/* --- misses ----------------------------------------------------------- */
 /* Writes that are on their way make it stale from the beginning. */
 static void
 note_writes (const struct entry *e, struct esp_fill *fill)
@@ -150,7 +152,7 @@ miss_locked (struct esp_memory *m, uint64_t hash, const struct words *key,
              struct esp_fill *fill, enum esp_memory_miss *miss)
 {
   struct entry *e = memory_find_locked (m, hash, key);
-  struct blocks missing = e ? missing_of (e, need) : need;
+  struct blocks missing = e ? missing_of (m, e, need) : need;
 
   if (blocks_empty (missing))
     return false;
@@ -202,7 +204,7 @@ esp_memory_miss (struct esp_memory *m, const struct esp_cache_key *key,
   return miss;
 }
 
-/* --- waiting ------------------------------------------------------------------- */
+/* --- waiting ---------------------------------------------------------- */
 static struct timespec
 clock_in (unsigned ms)
 {
@@ -263,7 +265,7 @@ esp_memory_wait (struct esp_memory *m, const struct esp_cache_key *key,
   {
     ESP_LOCK_SCOPE (&shard->lock);
     e = memory_find_locked (m, hash, &words);
-    fill = e ? fill_of (e, missing_of (e, blocks_around (at, len))) : NULL;
+    fill = e ? fill_of (e, missing_of (m, e, blocks_around (at, len))) : NULL;
     if (!fill)
       return true;
     e->refs++;
@@ -276,7 +278,7 @@ esp_memory_wait (struct esp_memory *m, const struct esp_cache_key *key,
   return ended;
 }
 
-/* --- the end ---------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------- */
 bool
 esp_memory_fill_stale (struct esp_memory *m, const struct esp_fill *fill)
 {

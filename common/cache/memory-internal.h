@@ -24,8 +24,10 @@
  *
  * and who gives an entry another key goes: the key, then version + 1, then
  * frames.  Either a reader sees the 0 (a miss), or its copy is of what the
- * frame held, or it sees that the version changed.  A frame is filled before
- * an entry points at it, and never changed afterwards.
+ * frame held, or it sees that the version changed: a release barrier stands
+ * before what a reader may see too early (a key, what goes into a frame), its
+ * acquire barrier before the second look.  A frame is filled before an entry
+ * points at it, and never changed while one does.
  *
  * Locks.  A shard's (by hash of the key) protects chains, keys, the pointers
  * to frames (writing) and all else of the entries that is not atomic.  The
@@ -49,6 +51,23 @@
 #include "cache/s3fifo.h"
 #include "util/bits.h"
 #include "util/cleanup.h"
+
+#if defined __SANITIZE_THREAD__
+#define TSAN 1
+#elif defined __has_feature
+#if __has_feature (thread_sanitizer)
+#define TSAN 1
+#endif
+#endif
+
+/* The sanitizer does not know fences (and needs none: what they order is
+ * atomic, or copied behind its back).
+ */
+#ifdef TSAN
+#define BARRIER(order) atomic_signal_fence (order)
+#else
+#define BARRIER(order) atomic_thread_fence (order)
+#endif
 
 #define BLOCK ((uint32_t) ESP_BLOCK_SIZE)
 #define BLOCKS_MAX (1u << (ESP_SEGMENT_SHIFT_MAX - ESP_BLOCK_SHIFT))
@@ -100,15 +119,18 @@ struct entry {
   _Atomic uint32_t next;        /* in its chain: an index, 0: the end */
   _Atomic uint64_t key[3];
   struct esp_s3_node node;
-  /* The first line ends here: hits read no more of the head. */
+  /* The first line ends here: hits read no more of the head, once there are
+   * enough uses.
+   */
   uint32_t refs;
   uint32_t there;               /* blocks */
   uint32_t misses;              /* for how much to fetch */
   uint32_t waiters;
   struct esp_fill *fills;
   struct esp_memory_write *writes;
-  _Alignas (LINE) _Atomic uint32_t frames[];    /* memory->blocks of them,
-                                 * then memory->blocks bits: was it read? */
+  _Atomic uint64_t touched[];   /* memory->words of them: a bit for each
+                                 * block: was it read?  Then the blocks'
+                                 * frames: memory_frames */
 };
 
 struct shard {
@@ -123,7 +145,7 @@ struct counters {
 
 struct esp_memory {
   unsigned shift;
-  uint32_t blocks;              /* of a segment of SHIFT */
+  uint32_t blocks, words;       /* of a segment of SHIFT; 64 in a word */
   size_t stride;                /* of entries, bytes */
   uint32_t frames_max, entries_max, entries_room;
   uint32_t heads_mask;
@@ -178,25 +200,31 @@ words_of (const struct esp_cache_key *key)
   return w;
 }
 
-static inline uint32_t
-entry_frame (const struct entry *e, uint32_t block)
+static inline _Atomic uint32_t *
+memory_frames (const struct esp_memory *m, const struct entry *e)
 {
-  return atomic_load_explicit (&e->frames[block], memory_order_acquire);
+  return (_Atomic uint32_t *) (void *) (uintptr_t) (e->touched + m->words);
 }
 
-/* --- memory.c ------------------------------------------------------------- */
+static inline uint32_t
+memory_frame (const struct esp_memory *m, const struct entry *e,
+              uint32_t block)
+{
+  return atomic_load_explicit (&memory_frames (m, e)[block],
+                               memory_order_acquire);
+}
+
+/* --- memory.c --------------------------------------------------------- */
 /* Blocks of [AT, AT+LEN) of E are read: was it a use? */
 extern void memory_touch (const struct esp_memory *m, struct entry *e,
                           uint32_t at, uint32_t len);
-extern _Atomic uint64_t *memory_touched (const struct esp_memory *m,
-                                         struct entry *e);
 extern void memory_count_hit (struct esp_memory *m, uint32_t len);
 /* memcpy into a frame that nobody points at, but that somebody whose copy
  * will not count may still read.
  */
 extern void memory_copy_in (char *frame, const void *from, size_t n);
 
-/* --- memory-entries.c ------------------------------------------------------ */
+/* --- memory-entries.c ------------------------------------------------- */
 /* The entry of KEY, NULL: none.  Its shard is locked. */
 extern struct entry *memory_find_locked (struct esp_memory *m, uint64_t hash,
                                          const struct words *key);

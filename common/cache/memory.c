@@ -6,8 +6,8 @@
  * that is read once in many small requests, as a scan does.  So each block
  * has a bit: it was read.  A read of a block whose bit is set is a use, and
  * clears the bits of the others: another pass over the segment counts once,
- * however small its requests are.  A block counts as read by who reads its first
- * byte: a scan in requests of 512 bytes, or of 63 sectors, makes no use
+ * however small its requests are.  A block counts as read by who reads its
+ * first byte: a scan in requests of 512 bytes, or of 63 sectors, makes no use
  * either.  Once there are as many uses as the policy counts, a hit writes
  * nothing that threads share.
  */
@@ -32,14 +32,6 @@
 #define HEADS_MIN 4096u
 #define CHUNK (64u * 1024u)             /* copied, then looked at again */
 
-#if defined __SANITIZE_THREAD__
-#define TSAN 1
-#elif defined __has_feature
-#if __has_feature (thread_sanitizer)
-#define TSAN 1
-#endif
-#endif
-
 #ifdef TSAN
 /* That copies may meet a frame's next use is by design: keep the sanitizer
  * (and its memcpy) away from these two only.
@@ -57,13 +49,11 @@ copy (void *to, const void *from, size_t n)
   for (; n > 0; --n)
     *t++ = *f++;
 }
-#define BARRIER(order) atomic_signal_fence (order)
 #else
 #define copy memcpy
-#define BARRIER(order) atomic_thread_fence (order)
 #endif
 
-/* --- making it ------------------------------------------------------------ */
+/* --- making it -------------------------------------------------------- */
 static void *
 map (size_t size)
 {
@@ -101,8 +91,9 @@ set_sizes (struct esp_memory *m, uint64_t max, unsigned shift)
 
   m->shift = shift;
   m->blocks = 1u << (shift - ESP_BLOCK_SHIFT);
-  m->stride = sizeof (struct entry) + m->blocks * sizeof (uint32_t)
-    + (m->blocks + 63) / 64 * sizeof (uint64_t);
+  m->words = (m->blocks + 63) / 64;
+  m->stride = sizeof (struct entry) + m->words * sizeof (uint64_t)
+    + m->blocks * sizeof (uint32_t);
   m->stride = (m->stride + LINE - 1) / LINE * LINE;
   m->frames_max = frames < UINT32_MAX - 1 ? (uint32_t) frames : UINT32_MAX - 1;
   m->entries_max = entries_for (m);
@@ -192,13 +183,7 @@ esp_memory_free (struct esp_memory *m)
   free (m);
 }
 
-/* --- uses ------------------------------------------------------------------ */
-_Atomic uint64_t *
-memory_touched (const struct esp_memory *m, struct entry *e)
-{
-  return (_Atomic uint64_t *) (void *) (e->frames + m->blocks);
-}
-
+/* --- uses ------------------------------------------------------------- */
 /* Bits [FROM, TO) of one word, 0 <= FROM < TO <= 64. */
 static uint64_t
 bits (uint32_t from, uint32_t to)
@@ -230,7 +215,7 @@ memory_touch (const struct esp_memory *m, struct entry *e, uint32_t at,
               uint32_t len)
 {
   struct blocks b = { (at + BLOCK - 1) / BLOCK, (at + len - 1) / BLOCK + 1 };
-  _Atomic uint64_t *touched = memory_touched (m, e);
+  _Atomic uint64_t *touched = e->touched;
 
   if (blocks_empty (b)
       || atomic_load_explicit (&e->node.uses, memory_order_relaxed)
@@ -238,7 +223,7 @@ memory_touch (const struct esp_memory *m, struct entry *e, uint32_t at,
     return;
   if (any_touched (touched, b)) {
     esp_s3_use (&e->node);
-    for (uint32_t w = 0; w * 64 < m->blocks; ++w)
+    for (uint32_t w = 0; w < m->words; ++w)
       atomic_store_explicit (&touched[w], 0, memory_order_relaxed);
   }
   for (uint32_t w = b.from / 64; w * 64 < b.to; ++w)
@@ -248,7 +233,7 @@ memory_touch (const struct esp_memory *m, struct entry *e, uint32_t at,
        | bits_of (b, w), memory_order_relaxed);
 }
 
-/* --- reading -------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------- */
 void
 memory_copy_in (char *frame, const void *from, size_t n)
 {
@@ -290,7 +275,7 @@ copy_out (const struct esp_memory *m, const struct entry *e, char *buf,
   struct blocks b = blocks_around (at, len);
 
   for (uint32_t i = b.from; i < b.to; ++i)
-    if (!(frames[i - b.from] = entry_frame (e, i)))
+    if (!(frames[i - b.from] = memory_frame (m, e, i)))
       return false;
   for (uint32_t i = 0; len > 0; ++i) {
     uint32_t skip = at % BLOCK;
@@ -340,7 +325,7 @@ esp_memory_read (struct esp_memory *m, const struct esp_cache_key *key,
   return true;
 }
 
-/* --- counters --------------------------------------------------------------- */
+/* --- counters --------------------------------------------------------- */
 /* Each thread has a set of its own, as long as there are not more threads
  * than sets.
  */

@@ -33,7 +33,7 @@ extern bool esp_memory_read (struct esp_memory *memory,
                              const struct esp_cache_key *key, void *buf,
                              uint32_t at, uint32_t len);
 
-/* --- misses -------------------------------------------------------------- */
+/* --- misses ----------------------------------------------------------- */
 /* Stays where it is in the caller's memory until it ends. */
 struct esp_fill {
   uint32_t at, len;             /* what to fetch of the segment: contains
@@ -83,7 +83,7 @@ extern void esp_memory_fill_end_all (struct esp_memory *memory,
                                      const void *segment,
                                      uint32_t segment_len);
 
-/* --- writes --------------------------------------------------------------- */
+/* --- writes ----------------------------------------------------------- */
 /* Private; stays where it is until the write ended. */
 struct esp_memory_write {
   void *entry;

@@ -69,7 +69,7 @@ esp_s3_destroy (struct esp_s3 *s3)
   s3->heads = NULL;
 }
 
-/* --- ghosts -------------------------------------------------------------- */
+/* --- ghosts ----------------------------------------------------------- */
 /* The place in the chain where the index of HASH stands, or would. */
 static uint32_t *
 ghost_place (struct esp_s3 *s3, uint64_t hash)
@@ -125,7 +125,7 @@ ghost_add (struct esp_s3 *s3, uint64_t hash, uint32_t weight)
   s3->ghosts_weight += weight;
 }
 
-/* --- queues -------------------------------------------------------------- */
+/* --- queues ----------------------------------------------------------- */
 static struct esp_s3_queue *
 queue_of (struct esp_s3 *s3, const struct esp_s3_node *node)
 {

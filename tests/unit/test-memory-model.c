@@ -53,7 +53,7 @@ segment_len (uint32_t segment)
   return segment == SEGMENTS - 1 ? LAST_LEN : SEGMENT;
 }
 
-/* --- the disk below ----------------------------------------------------------- */
+/* --- the disk below --------------------------------------------------- */
 static uint64_t
 sector_store (struct sector *s, uint64_t value)
 {
@@ -113,7 +113,7 @@ sector_acknowledged (struct sector *s)
   return time;
 }
 
-/* --- what a sector with a value looks like -------------------------------------- */
+/* --- what a sector with a value looks like ---------------------------- */
 static void
 show (uint8_t *buf, uint64_t value)
 {
@@ -139,7 +139,7 @@ check (struct sector *s, const uint8_t *buf, uint64_t acknowledged)
   }
 }
 
-/* --- threads -------------------------------------------------------------------- */
+/* --- threads ---------------------------------------------------------- */
 struct worker {
   pthread_t thread;
   unsigned seed;
@@ -293,7 +293,7 @@ work (void *arg)
   return NULL;
 }
 
-/* --- the test --------------------------------------------------------------------- */
+/* --- the test --------------------------------------------------------- */
 static void
 make_disk (void)
 {
@@ -358,7 +358,7 @@ reads_are_never_older_than_acknowledged_writes (void **state)
   esp_memory_free (memory);
 }
 
-/* --- reads without locks ------------------------------------------------------------ */
+/* --- reads without locks ---------------------------------------------- */
 #define CHURN_KEYS 64u
 #define CHURNS 6000u
 

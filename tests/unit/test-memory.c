@@ -108,7 +108,7 @@ counters (struct esp_memory *m)
   return c;
 }
 
-/* --- fills ------------------------------------------------------------------ */
+/* --- fills ------------------------------------------------------------ */
 static void
 what_was_filled_is_read (void **state)
 {
@@ -321,7 +321,7 @@ waiting_has_an_end (void **state)
   end (m, 0, &fill);
 }
 
-/* --- writes ------------------------------------------------------------------- */
+/* --- writes ----------------------------------------------------------- */
 static void
 a_write_is_read_and_what_was_there_is_not (void **state)
 {
@@ -476,7 +476,7 @@ a_write_wakes_who_waits_for_a_fill (void **state)
   assert_int_equal (counters (m).entries, 0);
 }
 
-/* --- bounds --------------------------------------------------------------------- */
+/* --- bounds ----------------------------------------------------------- */
 static void
 no_more_than_the_bound (void **state)
 {
@@ -572,7 +572,7 @@ segments_of_several_sizes_share_it (void **state)
   assert_int_equal (buf[0], 's');
 }
 
-/* --- scans --------------------------------------------------------------------- */
+/* --- scans ------------------------------------------------------------ */
 /* A hot set of half the cache; a scan of ten times the cache, in requests of
  * SIZE bytes, while the hot set is read at random.  Hits in %.
  */
@@ -615,7 +615,7 @@ a_scan_leaves_the_hot_set (void **state)
   }
 }
 
-/* --- the policy against a plain twin --------------------------------------------- */
+/* --- the policy against a plain twin ---------------------------------- */
 #define NODES 300
 #define TWIN_STEPS 256
 
