@@ -24,7 +24,15 @@
 #include "util/cleanup.h"
 
 #define NODES_MAX 4
+#ifndef TIMEOUT
 #define TIMEOUT 200u            /* of a node, ms */
+#endif
+#ifndef LEASE
+#define LEASE 1000u             /* ms */
+#endif
+#ifndef WAIT
+#define WAIT 5000u              /* for others' leases, ms */
+#endif
 
 struct mc {
   pid_t pid;                    /* 0: does not run */
@@ -88,7 +96,7 @@ mc_start (struct bench *b, unsigned i, const char *const *options)
     execvp (argv[0], (char **) argv);
     _exit (127);
   }
-  for (unsigned t = 0; t < 2000 && !mc_listens (m); ++t)
+  for (unsigned t = 0; t < 20000 && !mc_listens (m); ++t)
     usleep (2000);
   assert_true (mc_listens (m));
 }
@@ -147,7 +155,7 @@ static inline __attribute__ ((unused)) struct esp_cluster *
 cluster_open (struct bench *b, const char *nodes)
 {
   struct esp_shared_params p = {
-    .nodes = nodes, .timeout_ms = TIMEOUT, .lease_ms = 1000, .wait_ms = 5000,
+    .nodes = nodes, .timeout_ms = TIMEOUT, .lease_ms = LEASE, .wait_ms = WAIT,
   };
   struct esp_cluster *c = esp_cluster_open (&p, b->sealer);
 
@@ -168,11 +176,11 @@ cluster_out (struct esp_cluster *c)
   return out;
 }
 
-/* Until OUT of them are, at most 10 s. */
+/* Until OUT of them are, at most 60 s. */
 static inline __attribute__ ((unused)) void
 wait_out (struct esp_cluster *c, size_t out)
 {
-  for (unsigned i = 0; i < 1000 && cluster_out (c) != out; ++i)
+  for (unsigned i = 0; i < 6000 && cluster_out (c) != out; ++i)
     usleep (10000);
   assert_int_equal (cluster_out (c), out);
 }

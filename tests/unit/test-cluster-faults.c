@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Nodes that are killed, stopped, restarted, full. */
 
+#define TIMEOUT 1000u
 #include "cluster-test.h"
 
 #define KIB 1024u
@@ -164,7 +165,7 @@ test_faults_under_load (void **state)
   mc_kill (b, 0);
   usleep (100000);
   kill (b->mc[1].pid, SIGSTOP);
-  usleep (300000);
+  usleep (TIMEOUT * 1500);
   mc_start (b, 0, NULL);
   kill (b->mc[1].pid, SIGCONT);
   wait_out (c, 0);

@@ -254,6 +254,7 @@ check_lie (struct bench *b, enum lie lie)
 
   assert_non_null (c);
   wait_out (c, 0);
+  unit_error[0] = 0;
   uint64_t begin = now_ms ();
   for (unsigned i = 1; i <= KEYS; ++i) {
     struct esp_cache_key k = RP (i);
@@ -263,11 +264,12 @@ check_lie (struct bench *b, enum lie lie)
     esp_cluster_put (c, &k, buf, SEG, 0, &t);
   }
   struct esp_cluster_counters n = counters (c);
-  if (now_ms () - begin > 1500)
+  if (now_ms () - begin > 15000)
     fail_msg ("lie %d: %u ms", lie, (unsigned) (now_ms () - begin));
   assert_true (l->asked > 0);
   if (lie != ALL_LEASED) {
-    if (n.lies + n.errors == 0 || cluster_out (c) != 1)
+    /* (It may have been found good again by now.) */
+    if (n.lies + n.errors == 0 || !strstr (unit_error, "left out"))
       fail_msg ("lie %d: %u lies, %u errors, %zu out", lie,
                 (unsigned) n.lies, (unsigned) n.errors, cluster_out (c));
   }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,11 @@ static char unit_error[1024] __attribute__ ((unused));
 static inline __attribute__ ((unused)) void
 unit_error_fn (const char *fmt, va_list args)
 {
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+  pthread_mutex_lock (&lock);   /* threads may report at once */
   vsnprintf (unit_error, sizeof unit_error, fmt, args);
+  pthread_mutex_unlock (&lock);
 }
 
 /* Errors go to unit_error; call it first in main. */
