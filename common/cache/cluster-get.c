@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Asking the cluster for a segment.
  *
- * One question in the good case; the value is opened from where it was
- * received into the caller's memory.  Where there are more parts, all their
+ * One question in the good case; the data is received right into the caller's
+ * memory and opened there.  Where there are more parts, all their
  * questions are sent before the first answer is taken.
  */
 
@@ -29,6 +29,35 @@ enum opened { WHOLE, PARTLY, OTHER, BAD, LOST };
 
 /* --- values -------------------------------------------------------------------- */
 
+/* What was received: its data to BUF's AT (where most of it may lie already),
+ * their length to *LEN.
+ */
+static enum esp_value_result
+open_part (const struct ask *a, const struct esp_wire_op *op, size_t at,
+           size_t *len, struct esp_value_part *part)
+{
+  const struct esp_sealer *sealer = a->cluster->sealer;
+
+  if (op->rest == 0)
+    return esp_value_open (sealer, a->key, op->value, op->value_len,
+                           a->buf + at, a->len - at, len, part);
+  enum esp_value_result r = esp_value_peek (sealer, a->key, op->value, len,
+                                            part);
+  if (r != ESP_VALUE_OK)
+    return r;
+  if (*len != op->rest)
+    return ESP_VALUE_BAD;
+  return esp_value_open_apart (sealer, a->key, op->value, a->buf + at, *len);
+}
+
+static void
+want_at (const struct ask *a, struct esp_wire_op *op, size_t at)
+{
+  op->head_len = ESP_VALUE_HEAD;
+  op->into = a->buf + at;
+  op->room = a->len - at;
+}
+
 /* Part I of the value whose head is HEAD; *DONE bytes came before. */
 static enum opened
 open_next (const struct ask *a, const struct esp_wire_op *op, unsigned i,
@@ -37,9 +66,7 @@ open_next (const struct ask *a, const struct esp_wire_op *op, unsigned i,
   struct esp_value_part part;
   size_t n;
 
-  if (esp_value_open (a->cluster->sealer, a->key, op->value, op->value_len,
-                      a->buf + *done, a->len - *done, &n, &part)
-      != ESP_VALUE_OK)
+  if (open_part (a, op, *done, &n, &part) != ESP_VALUE_OK)
     return BAD;
   if (part.length != head->length || part.parts != head->parts ||
       part.put != head->put || part.part != i || n == 0)
@@ -64,6 +91,7 @@ open_rest (const struct ask *a, struct esp_wire *wire,
   enum opened o = *r == ESP_WIRE_OK ? WHOLE : LOST;
   for (unsigned i = 1; i < head->parts && node_sound (*r); ++i) {
     part_key_text (a->key, head->put, i, text);
+    want_at (a, &op, done);
     *r = esp_wire_recv (wire, &op);
     if (*r != ESP_WIRE_OK)
       o = o == BAD ? BAD : LOST;        /* all answers must be taken */
@@ -80,8 +108,7 @@ open_value (const struct ask *a, const struct esp_wire_op *op,
   struct esp_value_part head;
   size_t n;
 
-  switch (esp_value_open (a->cluster->sealer, a->key, op->value,
-                          op->value_len, a->buf, a->len, &n, &head)) {
+  switch (open_part (a, op, 0, &n, &head)) {
   case ESP_VALUE_OTHER: return OTHER;
   case ESP_VALUE_BAD: return BAD;
   case ESP_VALUE_OK: break;
@@ -170,11 +197,13 @@ ask_node (const struct ask *a, bool *failed)
     .verb = ESP_WIRE_GET, .key = esp_cache_key_text (a->key, text)
   };
   struct esp_wire *wire;
-  enum esp_wire_result r = node_do_held (a->node, &op, &wire);
+  enum esp_wire_result r;
   enum lease_kind kind;
   enum opened o;
   uint64_t id;
 
+  want_at (a, &op, 0);
+  r = node_do_held (a->node, &op, &wire);
   if (r == ESP_WIRE_OK && !lease_decode (op.value, op.value_len, &kind, &id)) {
     o = open_value (a, &op, wire, &r);
     node_done (a->node, wire, r);

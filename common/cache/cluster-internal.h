@@ -199,10 +199,9 @@ extern struct lease *lease_end (struct esp_cluster *cluster,
 extern void lease_free (struct lease *lease);
 ESP_DEFINE_CLEANUP (lease_free, struct lease *, lease_free)
 #define CLEANUP_LEASE ESP_CLEANUP (lease_free)
-/* Replace it on the node, if it is still there. */
+/* Replace it on the node by OP's value, if it is still there. */
 extern enum esp_wire_result lease_replace (const struct lease *lease,
-                                           const void *data, size_t len,
-                                           uint32_t seconds);
+                                           struct esp_wire_op *op);
 extern void lease_drop (const struct lease *lease);
 extern void leases_renew (struct esp_cluster *cluster);
 

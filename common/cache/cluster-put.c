@@ -53,49 +53,67 @@ split (struct put *p, size_t item_max)
   return true;
 }
 
-static size_t
-seal (struct put *p, unsigned i, void *out)
+/* Part I: its head to HEAD, and where its *N bytes are: in place, or sealed in
+ * ROOM.  NULL: it can't be.
+ */
+static const void *
+seal (struct put *p, unsigned i, void *room, uint8_t head[ESP_VALUE_HEAD],
+      size_t *n)
 {
   size_t at = i * p->part_len;
-  size_t n = p->len - at < p->part_len ? p->len - at : p->part_len;
 
+  *n = p->len - at < p->part_len ? p->len - at : p->part_len;
   p->part.part = (uint16_t) i;
-  return esp_value_seal (p->lease->node->cluster->sealer, &p->lease->key,
-                         &p->part, p->data + at, n, out);
+  return esp_value_seal_apart (p->lease->node->cluster->sealer,
+                               &p->lease->key, &p->part, p->data + at, *n,
+                               room, head);
 }
 
 static bool
-put_parts (struct put *p, void *sealed)
+put_parts (struct put *p, void *room)
 {
   char text[PART_KEY_TEXT];
+  uint8_t head[ESP_VALUE_HEAD];
   struct esp_wire_op op = {
-    .verb = ESP_WIRE_SET, .key = text, .data = sealed, .seconds = p->seconds,
+    .verb = ESP_WIRE_SET, .key = text, .head = head, .head_len = sizeof head,
+    .seconds = p->seconds,
   };
 
   for (unsigned i = 1; i < p->part.parts; ++i) {
     part_key_text (&p->lease->key, p->part.put, i, text);
-    op.len = seal (p, i, sealed);
-    if (op.len == 0 || node_do (p->lease->node, &op) != ESP_WIRE_OK)
+    op.data = seal (p, i, room, head, &op.len);
+    if (!op.data || node_do (p->lease->node, &op) != ESP_WIRE_OK)
       return false;
   }
   return true;
 }
 
 static bool
+put_head (struct put *p, void *room)
+{
+  uint8_t head[ESP_VALUE_HEAD];
+  struct esp_wire_op op = {
+    .head = head, .head_len = sizeof head, .seconds = p->seconds,
+  };
+
+  op.data = seal (p, 0, room, head, &op.len);
+  return op.data && lease_replace (p->lease, &op) == ESP_WIRE_OK;
+}
+
+static bool
 put_all (struct put *p)
 {
   struct node *node = p->lease->node;
+  CLEANUP_FREE void *room = NULL;
 
   if (node_is_full (node, mono_ms ()) ||
       !split (p, COUNTED (node->item_max)))
     return false;
   p->part.put = random_id ();
-  CLEANUP_FREE void *sealed = malloc (p->part_len + ESP_VALUE_OVERHEAD);
-  if (!sealed || !p->part.put || !put_parts (p, sealed))
+  if (esp_sealer_secret (node->cluster->sealer) &&
+      !(room = malloc (p->part_len)))
     return false;
-  size_t n = seal (p, 0, sealed);
-  return n > 0 &&
-    lease_replace (p->lease, sealed, n, p->seconds) == ESP_WIRE_OK;
+  return p->part.put && put_parts (p, room) && put_head (p, room);
 }
 
 void

@@ -144,22 +144,20 @@ look (const struct lease *lease, const char *text, uint64_t *cas)
 }
 
 enum esp_wire_result
-lease_replace (const struct lease *lease, const void *data, size_t len,
-               uint32_t seconds)
+lease_replace (const struct lease *lease, struct esp_wire_op *op)
 {
   char text[ESP_CACHE_KEY_TEXT];
-  struct esp_wire_op op = {
-    .verb = ESP_WIRE_CAS, .key = esp_cache_key_text (&lease->key, text),
-    .data = data, .len = len, .seconds = seconds,
-  };
   enum esp_wire_result r = ESP_WIRE_KEPT_OUT;
 
+  op->verb = ESP_WIRE_CAS;
+  op->key = esp_cache_key_text (&lease->key, text);
   for (unsigned i = 0; i < TRIES && r == ESP_WIRE_KEPT_OUT; ++i) {
-    r = look (lease, text, &op.cas);
+    r = look (lease, text, &op->cas);
     if (r != ESP_WIRE_OK)
-      return r;
-    r = node_do (lease->node, &op);
+      break;
+    r = node_do (lease->node, op);
   }
+  op->key = NULL;               /* it was ours */
   return r;
 }
 
@@ -215,9 +213,12 @@ leases_renew (struct esp_cluster *cluster)
 
   while (l) {
     struct lease *next = l->next;
+    struct esp_wire_op op = {
+      .data = data, .len = sizeof data, .seconds = lease_seconds (cluster),
+    };
     lease_encode (data, LEASE_FILL, l->id);
     /* Lost: put finds out. */
-    (void) lease_replace (l, data, sizeof data, lease_seconds (cluster));
+    (void) lease_replace (l, &op);
     lease_free (l);
     l = next;
   }

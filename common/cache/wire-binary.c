@@ -66,15 +66,18 @@ opcode_of (enum esp_wire_verb verb)
   return OP_STAT;
 }
 
+/* FIRST and DATA are the value. */
 static enum esp_wire_result
 send_packet (struct esp_wire *w, enum opcode op, const char *key,
-             uint32_t seconds, uint64_t cas, const void *data, size_t len)
+             uint32_t seconds, uint64_t cas, struct iovec first,
+             struct iovec data)
 {
   bool store = op == OP_SET || op == OP_ADD || op == OP_REPLACE;
   uint8_t head[HEAD + 8] = { 0x80, (uint8_t) op };
   size_t extras = store ? 8 : 0, n = strlen (key);
-  struct iovec iov[3] = {
-    { head, HEAD + extras }, { (void *) key, n }, { (void *) data, len },
+  size_t len = first.iov_len + data.iov_len;
+  struct iovec iov[4] = {
+    { head, HEAD + extras }, { (void *) key, n }, first, data,
   };
 
   head[2] = (uint8_t) (n >> 8);
@@ -85,7 +88,7 @@ send_packet (struct esp_wire *w, enum opcode op, const char *key,
   put32 (head + 16, (uint32_t) (cas >> 32));
   put32 (head + 20, (uint32_t) cas);
   put32 (head + HEAD + 4, seconds);
-  return wire_write (w, iov, 3);
+  return wire_write (w, iov, 4);
 }
 
 static enum esp_wire_result
@@ -96,17 +99,18 @@ binary_send (struct esp_wire *w, const struct esp_wire_op *op)
   bool cas = op->verb == ESP_WIRE_CAS || op->verb == ESP_WIRE_DROP;
   const char *key = op->verb == ESP_WIRE_LIMIT ? "settings"
     : op->verb == ESP_WIRE_VERSION ? "" : op->key;
+  struct iovec none = { NULL, 0 }, head = {
+    (void *) op->head, op->head ? op->head_len : 0
+  }, data = { (void *) op->data, op->len };
 
   return send_packet (w, opcode_of (op->verb), key, op->seconds,
-                      cas ? op->cas : 0, store ? op->data : NULL,
-                      store ? op->len : 0);
+                      cas ? op->cas : 0, store ? head : none,
+                      store ? data : none);
 }
 
-/* The header of the answer to question NUMBER, and its whole body behind it;
- * the header is taken.
- */
+/* The header of the next answer; it is taken. */
 static enum esp_wire_result
-recv_packet (struct esp_wire *w, enum opcode op, struct packet *p)
+recv_header (struct esp_wire *w, enum opcode op, struct packet *p)
 {
   enum esp_wire_result r = wire_need (w, HEAD);
   const uint8_t *h;
@@ -126,7 +130,16 @@ recv_packet (struct esp_wire *w, enum opcode op, struct packet *p)
       (p->status != ST_OK && p->body_len > TEXT_MAX))
     return ESP_WIRE_GARBAGE;
   wire_take (w, HEAD);
-  return wire_need (w, p->body_len);
+  return ESP_WIRE_OK;
+}
+
+/* And its whole body, which stays. */
+static enum esp_wire_result
+recv_packet (struct esp_wire *w, enum opcode op, struct packet *p)
+{
+  enum esp_wire_result r = recv_header (w, op, p);
+
+  return r == ESP_WIRE_OK ? wire_need (w, p->body_len) : r;
 }
 
 static enum esp_wire_result
@@ -157,13 +170,34 @@ result_of (enum esp_wire_verb verb, uint16_t status)
 static enum esp_wire_result
 take_value (struct esp_wire *w, const struct packet *p, struct esp_wire_op *op)
 {
-  if (p->extras_len != 4 || p->key_len != 0 ||
-      p->body_len - 4 > ESP_WIRE_VALUE_MAX)
-    return ESP_WIRE_GARBAGE;
-  op->value = wire_at (w) + 4;
-  op->value_len = p->body_len - 4;
+  enum esp_wire_result r = wire_need (w, 4);
+
+  if (r != ESP_WIRE_OK)
+    return r;
+  wire_take (w, 4);             /* flags */
   op->cas = p->cas;
-  return ESP_WIRE_OK;
+  return wire_value (w, op, p->body_len - 4, 0);
+}
+
+static enum esp_wire_result
+recv_value (struct esp_wire *w, struct esp_wire_op *op)
+{
+  struct packet p;
+  enum esp_wire_result r = recv_header (w, OP_GET, &p);
+
+  if (r != ESP_WIRE_OK)
+    return r;
+  w->answered++;
+  if (p.status != ST_OK) {
+    r = wire_need (w, p.body_len);
+    if (r == ESP_WIRE_OK)
+      wire_take (w, p.body_len);
+    return r == ESP_WIRE_OK ? result_of (op->verb, p.status) : r;
+  }
+  if (p.extras_len != 4 || p.key_len != 0 || p.body_len < 4 ||
+      p.body_len - 4 > ESP_WIRE_VALUE_MAX)
+    return ESP_WIRE_GARBAGE;
+  return take_value (w, &p, op);
 }
 
 /* Settings, one a packet, until one without a key. */
@@ -205,15 +239,14 @@ binary_recv (struct esp_wire *w, struct esp_wire_op *op)
 
   if (op->verb == ESP_WIRE_LIMIT)
     return recv_stats (w, op);
+  if (op->verb == ESP_WIRE_GET)
+    return recv_value (w, op);
   r = recv_packet (w, opcode_of (op->verb), &p);
   if (r != ESP_WIRE_OK)
     return r;
   w->answered++;
-  r = result_of (op->verb, p.status);
-  if (r == ESP_WIRE_OK && op->verb == ESP_WIRE_GET)
-    r = take_value (w, &p, op);
   wire_take (w, p.body_len);
-  return r;
+  return result_of (op->verb, p.status);
 }
 
 const struct codec wire_binary = { binary_send, binary_recv };
@@ -231,7 +264,8 @@ wire_login (struct esp_wire *w, const struct esp_wire_login *login)
     return ESP_WIRE_CLOSED;
   memcpy (text + 1, login->user, user);
   memcpy (text + 2 + user, login->password, password);
-  r = send_packet (w, OP_AUTH, "PLAIN", 0, 0, text, user + password + 2);
+  r = send_packet (w, OP_AUTH, "PLAIN", 0, 0, (struct iovec) { NULL, 0 },
+                   (struct iovec) { text, user + password + 2 });
   explicit_bzero (text, user + password + 2);
   if (r == ESP_WIRE_OK)
     r = recv_packet (w, OP_AUTH, &p);

@@ -28,6 +28,8 @@ struct esp_wire {
   bool heard;                   /* a byte came since esp_wire_begin */
   uint8_t *buf;
   size_t start, end, room;
+  size_t at_once;               /* 0, or so much is received at most */
+  uint8_t head[ESP_WIRE_HEAD_MAX];
 };
 
 /* Send all of IOV (which it changes). */
@@ -35,6 +37,12 @@ extern enum esp_wire_result wire_write (struct esp_wire *w, struct iovec *iov,
                                         size_t n);
 /* Until there are WANT bytes, at most ESP_WIRE_VALUE_MAX + 4096. */
 extern enum esp_wire_result wire_need (struct esp_wire *w, size_t want);
+/* A value of N bytes comes next: take it to where OP wants it.  The TAIL bytes
+ * that follow are there, too, and are not taken.
+ */
+extern enum esp_wire_result wire_value (struct esp_wire *w,
+                                        struct esp_wire_op *op, size_t n,
+                                        size_t tail);
 /* Some more bytes than there are. */
 extern enum esp_wire_result wire_more (struct esp_wire *w);
 

@@ -18,6 +18,12 @@
 /* Space for a key, four numbers and a verb. */
 #define ASK_MAX (ESP_WIRE_KEY_MAX + 120)
 
+static size_t
+value_len (const struct esp_wire_op *op)
+{
+  return (op->head ? op->head_len : 0) + op->len;
+}
+
 static int
 ask_line (const struct esp_wire_op *op, char *out)
 {
@@ -30,10 +36,10 @@ ask_line (const struct esp_wire_op *op, char *out)
   case ESP_WIRE_ADD:
     return snprintf (out, ASK_MAX, "%s %s 0 %" PRIu32 " %zu\r\n",
                      op->verb == ESP_WIRE_SET ? "set" : "add", k, op->seconds,
-                     op->len);
+                     value_len (op));
   case ESP_WIRE_CAS:
     return snprintf (out, ASK_MAX, "cas %s 0 %" PRIu32 " %zu %" PRIu64 "\r\n",
-                     k, op->seconds, op->len, op->cas);
+                     k, op->seconds, value_len (op), op->cas);
   case ESP_WIRE_DELETE:
     return snprintf (out, ASK_MAX, "delete %s\r\n", k);
   case ESP_WIRE_DROP:           /* replaced by what has expired */
@@ -54,13 +60,14 @@ text_send (struct esp_wire *w, const struct esp_wire_op *op)
   int n = ask_line (op, line);
   bool data = op->verb == ESP_WIRE_SET || op->verb == ESP_WIRE_ADD ||
     op->verb == ESP_WIRE_CAS;
-  struct iovec iov[3] = {
+  struct iovec iov[4] = {
     { line, (size_t) n },
+    { (void *) op->head, op->head ? op->head_len : 0 },
     { (void *) op->data, op->len },
     { (void *) "\r\n", 2 },
   };
 
-  return wire_write (w, iov, data ? 3 : 1);
+  return wire_write (w, iov, data ? 4 : 1);
 }
 
 /* A line is there; *LEN is without its end.  It stays where it is. */
@@ -156,9 +163,23 @@ value_line (const char *line, size_t len, const char *key, uint64_t *bytes,
 }
 
 static enum esp_wire_result
-recv_value (struct esp_wire *w, struct esp_wire_op *op)
+recv_body (struct esp_wire *w, struct esp_wire_op *op, size_t bytes)
 {
   static const char tail[] = "\r\nEND\r\n";
+  size_t n = sizeof tail - 1;
+  enum esp_wire_result r = wire_value (w, op, bytes, n);
+
+  if (r != ESP_WIRE_OK)
+    return r;
+  if (memcmp (wire_at (w), tail, n) != 0)
+    return ESP_WIRE_GARBAGE;
+  wire_take (w, n);
+  return ESP_WIRE_OK;
+}
+
+static enum esp_wire_result
+recv_value (struct esp_wire *w, struct esp_wire_op *op)
+{
   const char *line;
   size_t len;
   uint64_t bytes;
@@ -176,15 +197,7 @@ recv_value (struct esp_wire *w, struct esp_wire_op *op)
     return r;
   }
   wire_take (w, len + 2);
-  r = wire_need (w, bytes + sizeof tail - 1);
-  if (r != ESP_WIRE_OK)
-    return r;
-  if (memcmp (wire_at (w) + bytes, tail, sizeof tail - 1) != 0)
-    return ESP_WIRE_GARBAGE;
-  op->value = wire_at (w);
-  op->value_len = bytes;
-  wire_take (w, bytes + sizeof tail - 1);
-  return ESP_WIRE_OK;
+  return recv_body (w, op, bytes);
 }
 
 /* The one line that answers changes. */

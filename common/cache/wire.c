@@ -34,7 +34,8 @@
 #include "cache/wire-internal.h"
 #include "util/cleanup.h"
 
-#define ROOM_FIRST (32u << 10)
+#define ROOM_FIRST (16u << 10)
+#define AT_ONCE 4096u                   /* while a value's length is not known */
 #define ROOM_MAX (ESP_WIRE_VALUE_MAX + 4096)
 #define TURN 4u                         /* time-outs */
 
@@ -129,15 +130,17 @@ make_room (struct esp_wire *w, size_t want)
   return 0;
 }
 
-/* Receive something, in room that there is. */
+/* Receive something into IOV. */
 static enum esp_wire_result
-receive (struct esp_wire *w)
+receive (struct esp_wire *w, struct iovec *iov, size_t n, size_t *got)
 {
+  struct msghdr m = { .msg_iov = iov, .msg_iovlen = n };
+
   for (;;) {
-    ssize_t r = recv (w->fd, w->buf + w->end, w->room - w->end, 0);
+    ssize_t r = recvmsg (w->fd, &m, 0);
 
     if (r > 0) {
-      w->end += (size_t) r;
+      *got = (size_t) r;
       w->heard = true;
       return ESP_WIRE_OK;
     }
@@ -159,9 +162,15 @@ wire_need (struct esp_wire *w, size_t want)
   if (wire_have (w) < want && make_room (w, want) == -1)
     return ESP_WIRE_GARBAGE;
   while (wire_have (w) < want) {
-    enum esp_wire_result e = receive (w);
+    size_t room = w->room - w->end, missing = want - wire_have (w), got = 0;
+    if (w->at_once && room > w->at_once)
+      room = missing > w->at_once ? missing : w->at_once;
+    struct iovec iov = { w->buf + w->end, room };
+    enum esp_wire_result e = receive (w, &iov, 1, &got);
+
     if (e != ESP_WIRE_OK)
       return e;
+    w->end += got;
     if (wire_have (w) < want && mono_us () >= w->until_us)
       return ESP_WIRE_TIMEOUT;
   }
@@ -172,6 +181,71 @@ enum esp_wire_result
 wire_more (struct esp_wire *w)
 {
   return wire_need (w, wire_have (w) + 1);
+}
+
+/* The bytes of a value behind its head, to where they are to be; nothing is in
+ * the buffer.
+ */
+static enum esp_wire_result
+receive_into (struct esp_wire *w, uint8_t *into, size_t n)
+{
+  while (n > 0) {
+    struct iovec iov[2] = { { into, n }, { w->buf, AT_ONCE } };
+    size_t got = 0;
+    enum esp_wire_result e = receive (w, iov, 2, &got);
+
+    if (e != ESP_WIRE_OK)
+      return e;
+    if (got >= n) {
+      w->end = got - n;
+      return ESP_WIRE_OK;
+    }
+    into += got;
+    n -= got;
+    if (mono_us () >= w->until_us)
+      return ESP_WIRE_TIMEOUT;
+  }
+  return ESP_WIRE_OK;
+}
+
+static enum esp_wire_result
+value_apart (struct esp_wire *w, struct esp_wire_op *op, size_t n)
+{
+  enum esp_wire_result r = wire_need (w, op->head_len);
+  size_t early;
+
+  if (r != ESP_WIRE_OK)
+    return r;
+  memcpy (w->head, wire_at (w), op->head_len);
+  wire_take (w, op->head_len);
+  op->value = w->head;
+  op->value_len = op->head_len;
+  op->rest = n - op->head_len;
+  early = wire_have (w) < op->rest ? wire_have (w) : op->rest;
+  memcpy (op->into, wire_at (w), early);
+  wire_take (w, early);
+  return receive_into (w, (uint8_t *) op->into + early, op->rest - early);
+}
+
+enum esp_wire_result
+wire_value (struct esp_wire *w, struct esp_wire_op *op, size_t n, size_t tail)
+{
+  bool apart = op->into && n > op->head_len && n - op->head_len <= op->room &&
+    op->head_len <= sizeof w->head;
+  enum esp_wire_result r;
+
+  op->rest = 0;
+  if (apart) {
+    r = value_apart (w, op, n);
+    return r == ESP_WIRE_OK ? wire_need (w, tail) : r;
+  }
+  r = wire_need (w, n + tail);
+  if (r != ESP_WIRE_OK)
+    return r;
+  op->value = wire_at (w);
+  op->value_len = n;
+  wire_take (w, n);
+  return ESP_WIRE_OK;
 }
 
 /* --- connecting ------------------------------------------------------------ */
@@ -292,6 +366,7 @@ enum esp_wire_result
 esp_wire_recv (struct esp_wire *wire, struct esp_wire_op *op)
 {
   wire->outstanding--;
+  wire->at_once = op->into ? AT_ONCE : 0;
   return wire->codec->recv (wire, op);
 }
 

@@ -40,16 +40,26 @@ enum esp_wire_verb {
   ESP_WIRE_LIMIT,               /* the node's item_size_max */
 };
 
+#define ESP_WIRE_HEAD_MAX 128u
+
 struct esp_wire_op {
   enum esp_wire_verb verb;
   const char *key;
-  const void *data;             /* SET, ADD, CAS */
+  /* SET, ADD, CAS: HEAD, then DATA. */
+  const void *head;
+  size_t head_len;
+  const void *data;
   size_t len;
   uint32_t seconds;             /* that it lives; 0: for ever */
   uint64_t cas;                 /* CAS, DROP: of what is replaced; GET: sets it */
-  const uint8_t *value;         /* GET: in the connection's buffer, until the
-                                 * next call */
+  /* GET: the value, in the connection's buffer until the next call.  With INTO,
+   * and where that has room for all but the first HEAD_LEN bytes, only those
+   * are there, and the other ones (REST) in INTO.
+   */
+  const uint8_t *value;
   size_t value_len;
+  void *into;
+  size_t room, rest;
   uint64_t number;              /* LIMIT */
 };
 
