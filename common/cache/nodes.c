@@ -130,6 +130,8 @@ parse_host (const char *word, const char *where, struct esp_node_name *out)
   if (split_host (copy, &host, &port) == -1 || !host_ok (host, v6))
     return bad (where, word,
                 "write host, host:port, [address]:port or unix:/path");
+  if (strcmp (host, "unix") == 0)
+    return bad (where, word, "a socket is written unix:/path");
   out->port = ESP_NODE_PORT;
   if (port && parse_port (port, &out->port) == -1)
     return bad (where, word, "a port is a number from 1 to 65535");

@@ -414,6 +414,105 @@ test_login_file (void **state)
   }
 }
 
+/* memcached -S, as the manual says to set it up. */
+static void
+sasl_start (struct bench *b)
+{
+  static const char *const options[] = { "-S", NULL };
+  CLEANUP_FREE char *cmd = NULL;
+  char path[200];
+
+  snprintf (path, sizeof path, "%s/memcached.conf", b->dir);
+  FILE *f = fopen (path, "w");
+  fprintf (f, "mech_list: plain\npwcheck_method: auxprop\n"
+           "auxprop_plugin: sasldb\nsasldb_path: %s/db\n", b->dir);
+  fclose (f);
+  assert_true (asprintf (&cmd, "printf secret | saslpasswd2 -p -c -u here "
+                         "-a memcached -f '%s/db' user", b->dir) > 0);
+  assert_int_equal (system (cmd), 0);
+  setenv ("SASL_CONF_PATH", b->dir, 1);
+  mc_start (b, 0, options);
+  unsetenv ("SASL_CONF_PATH");
+}
+
+static struct esp_cluster *
+sasl_open (struct bench *b, const char *login)
+{
+  char path[200];
+  struct esp_shared_params p = {
+    .nodes = mc_list (b, 0, 1), .sasl_file = path, .lease_ms = 1000,
+  };
+
+  snprintf (path, sizeof path, "%s/login", b->dir);
+  FILE *f = fopen (path, "w");
+  fputs (login, f);
+  fclose (f);
+  struct esp_cluster *c = esp_cluster_open (&p, b->sealer);
+  assert_non_null (c);
+  return c;
+}
+
+/* All that is asked, in the binary protocol. */
+static void
+check_binary (struct esp_cluster *c)
+{
+  struct esp_cache_key k = RP (1), l = key_of (ESP_CACHE_RP, 1, 22);
+  struct esp_cache_key e = key_of (ESP_CACHE_EXPORT, 1, 16);
+  CLEANUP_FREE uint8_t *buf = malloc (4u << 20);
+  struct esp_shared_ticket t = { 0 }, u = { 0 };
+
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, 0, &t),
+                    ESP_SHARED_MISS);
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, 0, &u),
+                    ESP_SHARED_BUSY);
+  usleep (600000);              /* the lease is renewed once */
+  fill_bytes (buf, SEG, 1, 0);
+  esp_cluster_put (c, &k, buf, SEG, 0, &t);
+  memset (buf, 0, SEG);
+  assert_int_equal (esp_cluster_get (c, &k, buf, SEG, 0, &u),
+                    ESP_SHARED_HIT);
+  assert_true (is_bytes (buf, SEG, 1, 0));
+  fetch (c, &l, 4u << 20, NULL);        /* in parts */
+  assert_int_equal (esp_cluster_get (c, &l, buf, 4u << 20, 0, &u),
+                    ESP_SHARED_HIT);
+  assert_true (is_bytes (buf, 4u << 20, 1, 0));
+  t = (struct esp_shared_ticket) { 0 };
+  esp_cluster_get (c, &e, buf, SEG, 0, &t);
+  esp_cluster_write_begin (c, &e);
+  esp_cluster_write_end (c, &e);
+  esp_cluster_put (c, &e, buf, SEG, 0, &t);
+  assert_int_equal (esp_cluster_get (c, &e, buf, SEG, 0, &t),
+                    ESP_SHARED_MISS);
+  esp_cluster_give_up (c, &e, &t);
+  assert_int_equal (counters (c).errors + counters (c).lies, 0);
+}
+
+static void
+test_password (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+
+  if (system ("command -v saslpasswd2 >/dev/null 2>&1") != 0) {
+    print_message ("# saslpasswd2 is not installed\n");
+    skip ();
+  }
+  sasl_start (b);
+  struct esp_cluster *c = sasl_open (b, "user@here:secret\n");
+  assert_int_equal (cluster_out (c), 0);
+  check_binary (c);
+  esp_cluster_close (c);
+  unit_error[0] = 0;
+  c = sasl_open (b, "user@here:wrong\n");
+  assert_int_equal (cluster_out (c), 1);
+  assert_non_null (strstr (unit_error, "password"));
+  esp_cluster_close (c);
+  /* Without a password the text protocol is spoken, which is refused. */
+  c = cluster_open (b, mc_list (b, 0, 1));
+  assert_int_equal (cluster_out (c), 1);
+  esp_cluster_close (c);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown (name, bench_setup, bench_teardown)
 
 int
@@ -425,6 +524,7 @@ main (void)
     T (test_renewed_then_taken_over), T (test_wait_is_bounded), T (test_lied),
     T (test_secret), T (test_items_of_128k), T (test_items_of_1m),
     T (test_items_of_8m), T (test_single_flight), T (test_login_file),
+    T (test_password),
   };
 
   unit_init ();
