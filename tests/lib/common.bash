@@ -23,9 +23,22 @@ setup ()
     cd "$D"
 }
 
+# show_logs: the ends of what the programs of a test said
+show_logs ()
+{
+    local f
+    for f in "$D"/*.log "$D"/*.err "$D"/err; do
+        [ -s "$f" ] || continue
+        echo "--- ${f##*/}"
+        grep -av 'debug: \(starting\|exiting\) worker thread' "$f" | tail -n 12 | cut -c 1-240
+    done
+    return 0
+}
+
 teardown ()
 {
     local pid
+    [ -n "${BATS_TEST_COMPLETED-}" ] || [ -z "$D" ] || show_logs
     for pid in "${PIDS[@]}"; do kill -9 "$pid" 2>/dev/null; done
     for pid in "${PIDS[@]}"; do wait "$pid" 2>/dev/null; done
     cd /

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Nodes that are killed, stopped, restarted, full. */
 
-#define TIMEOUT 1000u
+#define TIMEOUT 2000u
+#define LEASE 2500u
 #include "cluster-test.h"
 
 #define KIB 1024u
