@@ -130,41 +130,48 @@ center_add_run (const struct args *args)
 
 /* --- list, show, remove ----------------------------------------------------- */
 
-static int
-list_names (const struct esp_center_config_list *l)
+static const struct esp_center_config *
+center_at (const void *centers, size_t i)
 {
-  for (size_t i = 0; i < l->n; i++)
-    puts (l->c[i].name);
-  return CLI_OK;
+  return &((const struct esp_center_config_list *) centers)->c[i];
+}
+
+static char *
+list_name (const void *centers, size_t i)
+{
+  return xstrdup (center_at (centers, i)->name);
+}
+
+static json_t *
+list_json (const void *centers, size_t i)
+{
+  return json_center (center_at (centers, i));
+}
+
+static void
+list_rows (struct table *t, const void *centers, size_t i)
+{
+  const struct esp_center_config *c = center_at (centers, i);
+
+  table_row (t);
+  table_cell (t, c->name);
+  table_cell (t, c->unsigned_ok ? "ignored" : "required");
+  table_time (t, c->created);
+  table_cell (t, c->url);
 }
 
 static int
 center_list_run (const struct args *args)
 {
-  CLEANUP_CENTERS struct esp_center_config_list l = { 0 };
-  struct table *t;
-  json_t *array;
+  CLEANUP_CENTERS struct esp_center_config_list list = { 0 };
 
-  if (cli_open () != 0 || esp_center_list (cli.store, &l) == -1)
+  if (cli_open () != 0 || esp_center_list (cli.store, &list) == -1)
     return CLI_FAILED;
-  if (cli.json) {
-    array = json_array ();
-    for (size_t i = 0; i < l.n; i++)
-      json_array_append_new (array, json_center (&l.c[i]));
-    return json_print (array);
-  }
-  if (opt_has (args, "names"))
-    return list_names (&l);
-  t = table_new ("NAME|SIGNATURES|ADDED|URL");
-  for (size_t i = 0; i < l.n; i++) {
-    table_row (t);
-    table_cell (t, l.c[i].name);
-    table_cell (t, l.c[i].unsigned_ok ? "ignored" : "required");
-    table_time (t, l.c[i].created);
-    table_cell (t, l.c[i].url);
-  }
-  table_end (t, NO_CENTERS);
-  return CLI_OK;
+  const struct listing l = {
+    &list, list.n, list_name, list_json, list_rows,
+    "NAME|SIGNATURES|ADDED|URL", NO_CENTERS,
+  };
+  return list_print (args, &l);
 }
 
 static void
@@ -308,11 +315,6 @@ static const struct opt add_options[] = {
   { "retries", 0, "N", "how often to try again (4); 0: never", false },
   { "connections", 0, "N", "at most, at once (16)", false },
   { "unsigned", 0, NULL, "take what nobody signed, or anybody", false },
-  { 0 },
-};
-
-static const struct opt list_options[] = {
-  { "names", 0, NULL, "print names only, one a line", false },
   { 0 },
 };
 

@@ -199,7 +199,7 @@ extern char *xasprintf (const char *fmt, ...) ESP_PRINTF (1, 2);
 /* TEXT as a shell reads it, in quotes where it must be.  The caller frees it. */
 extern char *shell_word (const char *text);
 
-/* --- output (table.c, json.c) ------------------------------------------ */
+/* --- output (table.c, list.c, json.c) --------------------------------- */
 
 /* A table for people: columns as wide as they need to be, the last one cut
  * at the edge of a terminal.  HEADER: "NAME|SIZE>|NOTE", '>' for columns
@@ -216,6 +216,21 @@ extern void table_size (struct table *table, uint64_t bytes);
 extern void table_time (struct table *table, uint64_t seconds);
 /* Print and free it; EMPTY is printed when it has no rows. */
 extern void table_end (struct table *table, const char *empty);
+
+/* What a command that lists prints of N things, which are ARG's: their names
+ * with --names, else an array with --json, else a table.
+ */
+struct listing {
+  const void *arg;
+  size_t n;
+  char *(*name) (const void *arg, size_t i);    /* malloced */
+  json_t *(*json) (const void *arg, size_t i);
+  void (*rows) (struct table *table, const void *arg, size_t i);
+  const char *header, *empty;   /* of the table */
+};
+extern const struct opt list_options[]; /* --names */
+extern int list_print (const struct args *args, const struct listing *l);
+extern void list_table (const struct listing *l);
 
 /* "Label:   value" lines of an object. */
 extern void field (const char *label, const char *fmt, ...)

@@ -121,41 +121,43 @@ key_public_run (const struct args *args)
   return CLI_OK;
 }
 
+static char *
+list_name (const void *keys, size_t i)
+{
+  return xstrdup (((const struct esp_key_info_list *) keys)->key[i].name);
+}
+
+static json_t *
+list_json (const void *keys, size_t i)
+{
+  return json_key (&((const struct esp_key_info_list *) keys)->key[i]);
+}
+
+static void
+list_rows (struct table *t, const void *keys, size_t i)
+{
+  const struct esp_key_info *k =
+    &((const struct esp_key_info_list *) keys)->key[i];
+
+  table_row (t);
+  table_cell (t, k->name);
+  table_cell (t, k->kind);
+  table_cell (t, k->id);
+}
+
 static int
 key_list_run (const struct args *args)
 {
   CLEANUP_KEYS struct esp_key_info_list keys = { 0 };
-  struct table *t;
-  json_t *array;
 
   if (cli_open () != 0 || esp_key_list (cli.store, &keys) == -1)
     return CLI_FAILED;
-  if (cli.json) {
-    array = json_array ();
-    for (size_t i = 0; i < keys.n; i++)
-      json_array_append_new (array, json_key (&keys.key[i]));
-    return json_print (array);
-  }
-  if (opt_has (args, "names")) {
-    for (size_t i = 0; i < keys.n; i++)
-      puts (keys.key[i].name);
-    return CLI_OK;
-  }
-  t = table_new ("NAME|KIND|ID");
-  for (size_t i = 0; i < keys.n; i++) {
-    table_row (t);
-    table_cell (t, keys.key[i].name);
-    table_cell (t, keys.key[i].kind);
-    table_cell (t, keys.key[i].id);
-  }
-  table_end (t, "no keys yet: the first push makes one to sign with");
-  return CLI_OK;
+  const struct listing l = {
+    &keys, keys.n, list_name, list_json, list_rows, "NAME|KIND|ID",
+    "no keys yet: the first push makes one to sign with",
+  };
+  return list_print (args, &l);
 }
-
-static const struct opt list_options[] = {
-  { "names", 0, NULL, "print names only, one a line", false },
-  { 0 },
-};
 
 static const struct opt delete_options[] = {
   { "force", 0, NULL, "even if restore points then miss data for ever", false },

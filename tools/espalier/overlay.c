@@ -63,10 +63,30 @@ remark (const struct esp_overlay_info *o, const struct rp_index *rps)
 
 /* --- list -------------------------------------------------------------------- */
 
-static void
-overlay_row (struct table *t, const struct esp_overlay_info *o,
-             const struct rp_index *rps)
+struct overlays {
+  const struct esp_overlay_info_list *list;
+  const struct rp_index *rps;
+};
+
+static char *
+list_name (const void *arg, size_t i)
 {
+  return overlay_name (&((const struct overlays *) arg)->list->o[i]);
+}
+
+static json_t *
+list_json (const void *arg, size_t i)
+{
+  const struct overlays *o = arg;
+  return json_overlay (&o->list->o[i], o->rps);
+}
+
+static void
+list_rows (struct table *t, const void *arg, size_t i)
+{
+  const struct rp_index *rps = ((const struct overlays *) arg)->rps;
+  const struct esp_overlay_info *o =
+    &((const struct overlays *) arg)->list->o[i];
   CLEANUP_FREE char *name = overlay_name (o), *note = remark (o, rps);
   char buf[ESP_UUID_TEXT];
 
@@ -91,16 +111,23 @@ overlay_row (struct table *t, const struct esp_overlay_info *o,
   table_cell (t, note);
 }
 
+static struct listing
+listing (const struct overlays *o, const char *empty)
+{
+  return (struct listing) {
+    o, o->list->n, list_name, list_json, list_rows,
+    "OVERLAY|MODE|USED>|QUOTA>|RESTORE POINT|LAST SEEN|HELD BY|REMARK", empty,
+  };
+}
+
 void
 overlay_table (const struct esp_overlay_info_list *list,
                const struct rp_index *rps, const char *empty)
 {
-  struct table *t =
-    table_new ("OVERLAY|MODE|USED>|QUOTA>|RESTORE POINT|LAST SEEN|HELD BY|REMARK");
+  const struct overlays o = { list, rps };
+  const struct listing l = listing (&o, empty);
 
-  for (size_t i = 0; i < list->n; i++)
-    overlay_row (t, &list->o[i], rps);
-  table_end (t, empty);
+  list_table (&l);
 }
 
 static int
@@ -123,25 +150,13 @@ overlay_list_run (const struct args *args)
 {
   CLEANUP_OVERLAY_INFO_LIST struct esp_overlay_info_list list = { 0 };
   CLEANUP_RP_INDEX struct rp_index rps = { 0 };
-  json_t *array;
 
   if (list_load (args, &list, &rps) != 0)
     return CLI_FAILED;
-  if (opt_has (args, "names")) {
-    for (size_t i = 0; i < list.n; i++) {
-      CLEANUP_FREE char *name = overlay_name (&list.o[i]);
-      puts (name);
-    }
-    return CLI_OK;
-  }
-  if (!cli.json) {
-    overlay_table (&list, &rps, "no overlays: no client has written anything");
-    return CLI_OK;
-  }
-  array = json_array ();
-  for (size_t i = 0; i < list.n; i++)
-    json_array_append_new (array, json_overlay (&list.o[i], &rps));
-  return json_print (array);
+  const struct overlays o = { &list, &rps };
+  const struct listing l =
+    listing (&o, "no overlays: no client has written anything");
+  return list_print (args, &l);
 }
 
 /* --- one overlay --------------------------------------------------------------- */
@@ -361,11 +376,6 @@ overlay_delete_run (const struct args *args)
 {
   return remove_run (args, false);
 }
-
-static const struct opt list_options[] = {
-  { "names", 0, NULL, "print names only, one a line", false },
-  { 0 },
-};
 
 static const struct opt venue_options[] = {
   { "venue", 0, "ID", "all overlays of this venue", false },

@@ -15,73 +15,74 @@
 
 /* --- list ------------------------------------------------------------------ */
 
-static int
-list_json (const struct esp_rp_list *list, const struct rp_index *rps,
-           const struct venue_index *venues)
-{
-  json_t *array = json_array ();
+struct rps {
+  struct esp_rp_list list;
+  struct rp_index index;        /* empty with --names, as is VENUES */
+  struct venue_index venues;
+};
 
-  for (size_t i = 0; i < list->n; i++)
-    json_array_append_new (array, json_rp (&list->rp[i], rps, venues));
-  return json_print (array);
+static void
+rps_clear (struct rps *r)
+{
+  esp_rp_list_clear (&r->list);
+  rp_index_clear (&r->index);
+  venue_index_clear (&r->venues);
 }
 
-static int
-list_names (const struct esp_rp_list *list)
+static char *
+list_name (const void *arg, size_t i)
 {
-  for (size_t i = 0; i < list->n; i++)
-    puts (list->rp[i].name);
-  return CLI_OK;
+  return xstrdup (((const struct rps *) arg)->list.rp[i].name);
 }
 
-static int
-list_table (const struct esp_rp_list *list, const struct rp_index *rps,
-            const struct venue_index *venues)
+static json_t *
+list_json (const void *arg, size_t i)
 {
-  struct table *t =
-    table_new ("NAME|UUID|PARENT|SIZE>|OWN>|DEPTH>|CREATED|VENUES|NOTE");
+  const struct rps *r = arg;
+  return json_rp (&r->list.rp[i], &r->index, &r->venues);
+}
+
+static void
+list_rows (struct table *t, const void *arg, size_t i)
+{
+  const struct rps *r = arg;
+  const struct esp_rp *rp = &r->list.rp[i];
+  CLEANUP_FREE char *uses = venue_index_text (&r->venues, &rp->uuid);
   char buf[ESP_UUID_TEXT];
 
-  for (size_t i = 0; i < list->n; i++) {
-    const struct esp_rp *rp = &list->rp[i];
-    CLEANUP_FREE char *uses = venue_index_text (venues, &rp->uuid);
-
-    table_row (t);
-    table_cell (t, rp->name);
-    table_cellf (t, "%.8s", esp_uuid_text (&rp->uuid, buf));
-    table_cell (t, esp_uuid_is_null (&rp->parent) ? "-"
-                : rp_index_name (rps, &rp->parent, buf));
-    table_size (t, rp->size);
-    table_own (t, rp);
-    table_cellf (t, "%u", rp->depth);
-    table_time (t, rp->created);
-    table_cell (t, uses);
-    table_cell (t, rp->note);
-  }
-  table_end (t, NO_RPS);
-  return CLI_OK;
+  table_row (t);
+  table_cell (t, rp->name);
+  table_cellf (t, "%.8s", esp_uuid_text (&rp->uuid, buf));
+  table_cell (t, esp_uuid_is_null (&rp->parent) ? "-"
+              : rp_index_name (&r->index, &rp->parent, buf));
+  table_size (t, rp->size);
+  table_own (t, rp);
+  table_cellf (t, "%u", rp->depth);
+  table_time (t, rp->created);
+  table_cell (t, uses);
+  table_cell (t, rp->note);
 }
 
 int
 rp_list_run (const struct args *args)
 {
   CLEANUP_RP struct esp_rp start = { 0 };
-  CLEANUP_RP_LIST struct esp_rp_list list = { 0 };
-  CLEANUP_RP_INDEX struct rp_index rps = { 0 };
-  CLEANUP_VENUE_INDEX struct venue_index venues = { 0 };
+  __attribute__ ((cleanup (rps_clear))) struct rps r = { 0 };
 
   if (cli_open () != 0 ||
       (args->n > 0 &&
        esp_catalog_rp_find (cli_catalog (), args->arg[0], &start) == -1) ||
       esp_catalog_rp_list (cli_catalog (), args->n ? &start.uuid : NULL,
-                           &list) == -1)
+                           &r.list) == -1)
     return CLI_FAILED;
-  if (opt_has (args, "names"))
-    return list_names (&list);
-  if (rp_index_load (&rps, NULL) != 0 || venue_index_load (&venues) != 0)
+  if (!opt_has (args, "names") && (rp_index_load (&r.index, NULL) != 0 ||
+                                   venue_index_load (&r.venues) != 0))
     return CLI_FAILED;
-  return cli.json ? list_json (&list, &rps, &venues)
-    : list_table (&list, &rps, &venues);
+  const struct listing l = {
+    &r, r.list.n, list_name, list_json, list_rows,
+    "NAME|UUID|PARENT|SIZE>|OWN>|DEPTH>|CREATED|VENUES|NOTE", NO_RPS,
+  };
+  return list_print (args, &l);
 }
 
 /* --- show ------------------------------------------------------------------ */

@@ -20,11 +20,6 @@ static const struct opt create_options[] = {
   { 0 },
 };
 
-static const struct opt list_options[] = {
-  { "names", 0, NULL, "print names only, one a line", false },
-  { 0 },
-};
-
 static const struct opt resources_options[] = {
   RESOURCES,
   { "none", 0, NULL, "it has none of its own", false },

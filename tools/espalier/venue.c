@@ -101,10 +101,29 @@ venue_set_run (const struct args *args)
 
 /* --- list -------------------------------------------------------------------- */
 
-static void
-list_rows (struct table *t, const struct esp_venue *v,
-           const struct rp_index *rps)
+struct venues {
+  struct esp_venue_list list;
+  struct rp_index rps;          /* empty with --names */
+};
+
+static char *
+list_name (const void *arg, size_t i)
 {
+  return xstrdup (((const struct venues *) arg)->list.venue[i].id);
+}
+
+static json_t *
+list_json (const void *arg, size_t i)
+{
+  const struct venues *v = arg;
+  return json_venue (&v->list.venue[i], &v->rps);
+}
+
+static void
+list_rows (struct table *t, const void *arg, size_t i)
+{
+  const struct rp_index *rps = &((const struct venues *) arg)->rps;
+  const struct esp_venue *v = &((const struct venues *) arg)->list.venue[i];
   char buf[ESP_UUID_TEXT];
 
   for (unsigned d = 0; d < v->ndisks; d++) {
@@ -126,34 +145,27 @@ list_rows (struct table *t, const struct esp_venue *v,
   }
 }
 
+static void
+venues_clear (struct venues *v)
+{
+  esp_venue_list_clear (&v->list);
+  rp_index_clear (&v->rps);
+}
+
 static int
 venue_list_run (const struct args *args)
 {
-  CLEANUP_VENUE_LIST struct esp_venue_list list = { 0 };
-  CLEANUP_RP_INDEX struct rp_index rps = { 0 };
-  struct table *t;
+  __attribute__ ((cleanup (venues_clear))) struct venues v = { 0 };
 
   if (cli_open () != 0 ||
-      esp_catalog_venue_list (cli_catalog (), NULL, &list) == -1)
+      esp_catalog_venue_list (cli_catalog (), NULL, &v.list) == -1 ||
+      (!opt_has (args, "names") && rp_index_load (&v.rps, NULL) != 0))
     return CLI_FAILED;
-  if (opt_has (args, "names")) {
-    for (size_t i = 0; i < list.n; i++)
-      puts (list.venue[i].id);
-    return CLI_OK;
-  }
-  if (rp_index_load (&rps, NULL) != 0)
-    return CLI_FAILED;
-  if (cli.json) {
-    json_t *array = json_array ();
-    for (size_t i = 0; i < list.n; i++)
-      json_array_append_new (array, json_venue (&list.venue[i], &rps));
-    return json_print (array);
-  }
-  t = table_new ("VENUE|DISK>|RESTORE POINT|SIZE>|REV>|CHANGED|DESCRIPTION");
-  for (size_t i = 0; i < list.n; i++)
-    list_rows (t, &list.venue[i], &rps);
-  table_end (t, NO_VENUES);
-  return CLI_OK;
+  const struct listing l = {
+    &v, v.list.n, list_name, list_json, list_rows,
+    "VENUE|DISK>|RESTORE POINT|SIZE>|REV>|CHANGED|DESCRIPTION", NO_VENUES,
+  };
+  return list_print (args, &l);
 }
 
 /* --- log --------------------------------------------------------------------- */
@@ -340,11 +352,6 @@ venue_delete_run (const struct args *args)
 static const struct opt disk_options[] = {
   { "disk", 0, "RP", "the restore point of disk 0, then of disk 1 ...", true },
   { "description", 0, "TEXT", "what clients see in a list of exports", false },
-  { 0 },
-};
-
-static const struct opt list_options[] = {
-  { "names", 0, NULL, "print names only, one a line", false },
   { 0 },
 };
 
