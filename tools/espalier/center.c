@@ -17,12 +17,6 @@
 #define NO_CENTERS "no centers yet: espalier center add NAME URL adds the first"
 
 static json_t *
-text_or_null (const char *s)
-{
-  return s ? json_string (s) : json_null ();
-}
-
-static json_t *
 number_or_null (unsigned n)
 {
   return n ? json_integer (n == UINT_MAX ? 0 : n) : json_null ();
@@ -34,15 +28,15 @@ json_center (const struct esp_center_config *c)
   json_t *o = json_object ();
 
   json_object_set_new (o, "name", json_string (c->name));
-  json_object_set_new (o, "url", json_string (c->url));
+  json_object_set_new (o, "url", json_text (c->url));
   json_object_set_new (o, "unsigned", json_boolean (c->unsigned_ok));
-  json_object_set_new (o, "created", json_integer ((json_int_t) c->created));
-  json_object_set_new (o, "ca", text_or_null (c->ca));
-  json_object_set_new (o, "certificate", text_or_null (c->cert));
-  json_object_set_new (o, "key", text_or_null (c->key));
-  json_object_set_new (o, "proxy", text_or_null (c->proxy));
-  json_object_set_new (o, "credentials", text_or_null (c->credentials));
-  json_object_set_new (o, "profile", text_or_null (c->profile));
+  json_object_set_new (o, "created", json_number (c->created));
+  json_object_set_new (o, "ca", json_text (c->ca));
+  json_object_set_new (o, "certificate", json_text (c->cert));
+  json_object_set_new (o, "key", json_text (c->key));
+  json_object_set_new (o, "proxy", json_text (c->proxy));
+  json_object_set_new (o, "credentials", json_text (c->credentials));
+  json_object_set_new (o, "profile", json_text (c->profile));
   json_object_set_new (o, "connect_timeout", number_or_null (c->connect_timeout));
   json_object_set_new (o, "timeout", number_or_null (c->timeout));
   json_object_set_new (o, "retries", number_or_null (c->retries));

@@ -246,6 +246,9 @@ extern bool output_utf8 (void);
 /* Print ROOT on standard output, taken over; CLI_OK or CLI_FAILED. */
 extern int json_print (json_t *root);
 extern json_t *json_uuid (const esp_uuid *uuid);      /* null for all zero */
+extern json_t *json_number (uint64_t n);
+/* A string, in which what is no UTF-8 is escaped; null for NULL. */
+extern json_t *json_text (const char *text);
 extern json_t *json_resources (const struct esp_resource *r, size_t n);
 /* The object of a restore point; VENUES may be NULL. */
 extern json_t *json_rp (const struct esp_rp *rp, const struct rp_index *rps,

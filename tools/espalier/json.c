@@ -33,11 +33,10 @@ json_uuid (const esp_uuid *uuid)
     : json_string (esp_uuid_text (uuid, buf));
 }
 
-/* S as a string; with what is no UTF-8 escaped. */
-static json_t *
-text (const char *s)
+json_t *
+json_text (const char *s)
 {
-  json_t *j = json_string (s);
+  json_t *j = s ? json_string (s) : json_null ();
 
   if (!j) {
     size_t size = 4 * strlen (s) + 4;
@@ -47,8 +46,8 @@ text (const char *s)
   return j;
 }
 
-static json_t *
-number (uint64_t n)
+json_t *
+json_number (uint64_t n)
 {
   return json_integer ((json_int_t) n);
 }
@@ -68,9 +67,9 @@ json_resources (const struct esp_resource *r, size_t n)
 
   for (size_t i = 0; i < n; i++) {
     json_t *o = json_object ();
-    json_object_set_new (o, "kind", text (r[i].kind));
-    json_object_set_new (o, "name", text (r[i].name));
-    json_object_set_new (o, "version", text (r[i].version));
+    json_object_set_new (o, "kind", json_text (r[i].kind));
+    json_object_set_new (o, "name", json_text (r[i].name));
+    json_object_set_new (o, "version", json_text (r[i].version));
     json_array_append_new (list, o);
   }
   return list;
@@ -83,8 +82,8 @@ add_local (json_t *o, const struct esp_rp *rp)
 
   if (rp->kind != ESP_RP_DELAYED)
     return;
-  json_object_set_new (o, "local_bytes", number (rp_local (rp, &percent)));
-  json_object_set_new (o, "local_percent", number (percent));
+  json_object_set_new (o, "local_bytes", json_number (rp_local (rp, &percent)));
+  json_object_set_new (o, "local_percent", json_number (percent));
 }
 
 json_t *
@@ -98,16 +97,16 @@ json_rp (const struct esp_rp *rp, const struct rp_index *rps,
   json_object_set_new (o, "parent", json_uuid (&rp->parent));
   json_object_set_new (o, "parent_name", name_of (rps, &rp->parent));
   json_object_set_new (o, "kind", json_string (rp_kind_name (rp)));
-  json_object_set_new (o, "path", rp->path ? text (rp->path) : json_null ());
-  json_object_set_new (o, "size", number (rp->size));
-  json_object_set_new (o, "created", number (rp->created));
-  json_object_set_new (o, "depth", number (rp->depth));
+  json_object_set_new (o, "path", json_text (rp->path));
+  json_object_set_new (o, "size", json_number (rp->size));
+  json_object_set_new (o, "created", json_number (rp->created));
+  json_object_set_new (o, "depth", json_number (rp->depth));
   json_object_set_new (o, "data_bytes",
-                       number (rp->data_blocks << ESP_BLOCK_SHIFT));
+                       json_number (rp->data_blocks << ESP_BLOCK_SHIFT));
   json_object_set_new (o, "zero_bytes",
-                       number (rp->zero_blocks << ESP_BLOCK_SHIFT));
+                       json_number (rp->zero_blocks << ESP_BLOCK_SHIFT));
   add_local (o, rp);
-  json_object_set_new (o, "note", text (rp->note));
+  json_object_set_new (o, "note", json_text (rp->note));
   json_object_set_new (o, "resources",
                        json_resources (rp->resources, rp->nresources));
   if (venues)
@@ -123,17 +122,17 @@ json_venue (const struct esp_venue *venue, const struct rp_index *rps)
   for (unsigned i = 0; i < venue->ndisks; i++) {
     json_t *d = json_object ();
     const struct esp_rp *rp = rp_index_get (rps, &venue->disks[i]);
-    json_object_set_new (d, "disk", number (i));
+    json_object_set_new (d, "disk", json_number (i));
     json_object_set_new (d, "tip", json_uuid (&venue->disks[i]));
     json_object_set_new (d, "tip_name", name_of (rps, &venue->disks[i]));
-    json_object_set_new (d, "size", rp ? number (rp->size) : json_null ());
+    json_object_set_new (d, "size", rp ? json_number (rp->size) : json_null ());
     json_array_append_new (disks, d);
   }
   json_object_set_new (o, "id", json_string (venue->id));
-  json_object_set_new (o, "description", text (venue->description));
-  json_object_set_new (o, "created", number (venue->created));
-  json_object_set_new (o, "changed", number (venue->changed));
-  json_object_set_new (o, "revision", number (venue->revision));
+  json_object_set_new (o, "description", json_text (venue->description));
+  json_object_set_new (o, "created", json_number (venue->created));
+  json_object_set_new (o, "changed", json_number (venue->changed));
+  json_object_set_new (o, "revision", json_number (venue->revision));
   json_object_set_new (o, "disks", disks);
   return o;
 }
@@ -146,9 +145,9 @@ holder (const struct esp_overlay_info *info)
   if (!info->held)
     return json_null ();
   o = json_object ();
-  json_object_set_new (o, "pid", number ((uint64_t) info->holder.pid));
-  json_object_set_new (o, "program", text (info->holder.program));
-  json_object_set_new (o, "since", number (info->holder.since));
+  json_object_set_new (o, "pid", json_number ((uint64_t) info->holder.pid));
+  json_object_set_new (o, "program", json_text (info->holder.program));
+  json_object_set_new (o, "since", json_number (info->holder.since));
   return o;
 }
 
@@ -160,10 +159,10 @@ json_overlay (const struct esp_overlay_info *info, const struct rp_index *rps)
   esp_uuid now;
   bool stale = overlay_is_stale (info, &now);
 
-  json_object_set_new (o, "overlay", text (name));
-  json_object_set_new (o, "venue", text (info->venue));
-  json_object_set_new (o, "disk", text (info->disk));
-  json_object_set_new (o, "client", text (info->client));
+  json_object_set_new (o, "overlay", json_text (name));
+  json_object_set_new (o, "venue", json_text (info->venue));
+  json_object_set_new (o, "disk", json_text (info->disk));
+  json_object_set_new (o, "client", json_text (info->client));
   json_object_set_new (o, "mode", info->empty ? json_null ()
                        : json_string (overlay_mode_name (info->mode)));
   json_object_set_new (o, "tip", json_uuid (&info->tip));
@@ -171,15 +170,14 @@ json_overlay (const struct esp_overlay_info *info, const struct rp_index *rps)
   json_object_set_new (o, "venue_moved_to", stale ? json_uuid (&now)
                                                   : json_null ());
   json_object_set_new (o, "size", info->empty ? json_null ()
-                                              : number (info->size));
-  json_object_set_new (o, "used", number (info->used));
-  json_object_set_new (o, "quota", info->quota ? number (info->quota)
+                                              : json_number (info->size));
+  json_object_set_new (o, "used", json_number (info->used));
+  json_object_set_new (o, "quota", info->quota ? json_number (info->quota)
                                                : json_null ());
   json_object_set_new (o, "created", info->empty ? json_null ()
-                                                 : number (info->created));
-  json_object_set_new (o, "last_seen", number (info->last_seen));
+                                                 : json_number (info->created));
+  json_object_set_new (o, "last_seen", json_number (info->last_seen));
   json_object_set_new (o, "holder", holder (info));
-  json_object_set_new (o, "damage", info->damage ? text (info->damage)
-                                                 : json_null ());
+  json_object_set_new (o, "damage", json_text (info->damage));
   return o;
 }

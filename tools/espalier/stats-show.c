@@ -313,26 +313,17 @@ sample_show (const struct sample *sample, const struct choice *choice,
 
 /* --- JSON ------------------------------------------------------------------------ */
 
-static json_t *
-json_name (const char *name)
-{
-  char buf[2048];
-  json_t *j = json_string (name);
-
-  return j ? j : json_string (esp_escape (name, buf, sizeof buf));
-}
-
 static void
 set_names (json_t *o, const struct line *l)
 {
   char name[ESP_NAME_MAX + 1];
 
   if (l->kind == ESP_STATS_PROCESS)
-    json_object_set_new (o, "program", json_name (l->program));
+    json_object_set_new (o, "program", json_text (l->program));
   else
-    json_object_set_new (o, "name", json_name (shown_name (l, name)));
+    json_object_set_new (o, "name", json_text (shown_name (l, name)));
   if (l->kind == ESP_STATS_RP)
-    json_object_set_new (o, "uuid", json_name (l->name));
+    json_object_set_new (o, "uuid", json_text (l->name));
   json_object_set_new (o, "pid", json_integer (l->pid));
 }
 
@@ -348,7 +339,7 @@ json_line (const struct line *l, double seconds)
        i++) {
     json_object_set_new (o, key, strcmp (key, "out") == 0
                          ? json_boolean (l->c[i] != 0)
-                         : json_integer ((json_int_t) l->c[i]));
+                         : json_number (l->c[i]));
     if (!gauge)
       json_object_set_new (rates, key,
                            json_real (round (100 * l->rate[i]) / 100));

@@ -18,12 +18,6 @@ ESP_DEFINE_CLEANUP (delay, struct esp_delay *, esp_delay_stop)
 #define CLEANUP_REFS __attribute__ ((cleanup (esp_center_refs_clear)))
 #define CLEANUP_KEYS __attribute__ ((cleanup (esp_key_info_list_clear)))
 
-static json_t *
-number (uint64_t n)
-{
-  return json_integer ((json_int_t) n);
-}
-
 /* A venue wins over a restore point of the same name; a UUID is always a
  * restore point.
  */
@@ -58,15 +52,15 @@ json_transfer (const char *key, const char *what, const char *center,
 
   json_object_set_new (o, key, json_string (what));
   json_object_set_new (o, "center", json_string (center));
-  json_object_set_new (o, "restore_points", number (t->rps));
-  json_object_set_new (o, "venues", number (t->venues));
+  json_object_set_new (o, "restore_points", json_number (t->rps));
+  json_object_set_new (o, "venues", json_number (t->venues));
   if (strcmp (key, "pulled") == 0)
-    json_object_set_new (o, "kept", number (t->kept));
-  json_object_set_new (o, "already", number (t->already));
-  json_object_set_new (o, "segments", number (t->segments));
-  json_object_set_new (o, "bytes", number (t->bytes_raw));
-  json_object_set_new (o, "stored_bytes", number (t->bytes_stored));
-  json_object_set_new (o, "resumed_bytes", number (t->resumed));
+    json_object_set_new (o, "kept", json_number (t->kept));
+  json_object_set_new (o, "already", json_number (t->already));
+  json_object_set_new (o, "segments", json_number (t->segments));
+  json_object_set_new (o, "bytes", json_number (t->bytes_raw));
+  json_object_set_new (o, "stored_bytes", json_number (t->bytes_stored));
+  json_object_set_new (o, "resumed_bytes", json_number (t->resumed));
   return o;
 }
 
