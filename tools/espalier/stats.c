@@ -26,8 +26,9 @@ struct watch {
 
 /* --- a screen -------------------------------------------------------------------- */
 
-/* Write TEXT over what the terminal shows: line by line, as many as there is
- * room for, so that nothing scrolls or flickers.
+/* Write TEXT over what the terminal shows: line by line, as many and as much
+ * of them as there is room for (no wrapping: DECAWM off), so that nothing
+ * scrolls or flickers.
  */
 static void
 draw (const char *text)
@@ -36,13 +37,13 @@ draw (const char *text)
   unsigned rows = ioctl (STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_row > 1
     ? w.ws_row - 1u : 24u;
 
-  fputs ("\033[H", stdout);
+  fputs ("\033[H\033[?7l", stdout);
   for (unsigned i = 0; i < rows && *text; i++) {
     size_t len = strcspn (text, "\n");
     printf ("%.*s\033[K\n", (int) len, text);
     text += len + (text[len] == '\n');
   }
-  fputs ("\033[J", stdout);
+  fputs ("\033[J\033[?7h", stdout);
 }
 
 /* What sample_show prints, as a text.  (glibc's stdout is a variable.) */
