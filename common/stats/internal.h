@@ -29,9 +29,10 @@
 #define STATS_HEADER 4096u              /* bytes before the rows */
 #define STATS_HEADER_USED 128u          /* of them */
 #define STATS_ROW 512u
-#define STATS_ROWS 4096u
+#define STATS_ROWS 8192u
 #define STATS_NAME (STATS_ROW - 144u)   /* with its NUL */
 #define STATS_PROGRAM 32u               /* with its NUL */
+#define STATS_KIND_MAX (STATS_ROWS / 8 * 3)     /* rows of one kind */
 
 struct stats_header {
   uint32_t pid;

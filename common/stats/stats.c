@@ -9,8 +9,8 @@
  *
  * Of some kinds (what a process serves: venues, restore points, centers) a
  * row stays when nobody uses it any more, with its counters; when numbers
- * run out, the one that is unused longest goes.  Connections leave some
- * numbers to all others.
+ * run out, the one that is unused longest goes.  No kind takes so many that
+ * there are none for the others.
  *
  * Locks, in this order: the_lock (the process's one, and opening), tick_lock
  * (a tick at a time, and the file), lock (rows).  I/O is done under the first
@@ -35,7 +35,6 @@
 #define TICK_SECONDS 1
 #define MAKE_AGAIN 16u          /* ticks between tries to make the file */
 #define BATCH 64u               /* rows written at once */
-#define CLIENTS_MAX (STATS_ROWS / 4 * 3)
 #define CACHE_LINE 64
 
 struct slot {
@@ -78,7 +77,7 @@ struct esp_stats {
   struct slot *rows[STATS_ROWS];        /* by number */
   bool changed[STATS_ROWS];     /* to be written, whatever is in it */
   uint32_t used;                /* numbers from here were never given */
-  unsigned clients;             /* that have a number */
+  unsigned numbered[ESP_STATS_KINDS];   /* rows that have one */
   struct slot *process;
   struct esp_stats_row nowhere; /* out of memory: counted for nobody */
 };
@@ -118,7 +117,7 @@ slot_free_locked (struct esp_stats *stats, struct slot *s)
   if (s->number >= 0) {
     stats->rows[s->number] = NULL;
     stats->changed[s->number] = true;
-    stats->clients -= s->kind == ESP_STATS_CLIENT;
+    stats->numbered[s->kind]--;
   }
   LIST_REMOVE (s, list);
   free (s->name);
@@ -134,24 +133,38 @@ free_number_locked (struct esp_stats *stats)
   return stats->used < STATS_ROWS ? (int) stats->used++ : -1;
 }
 
+/* The number of who is unused longest, of KIND or (ANY) of any; -1. */
+static int
+take_number_locked (struct esp_stats *stats, enum esp_stats_kind kind,
+                    bool any)
+{
+  struct slot *s;
+
+  TAILQ_FOREACH (s, &stats->unused, unused)
+    if (any || s->kind == kind)
+      break;
+  if (!s)
+    return -1;
+  int number = s->number;
+  TAILQ_REMOVE (&stats->unused, s, unused);
+  slot_free_locked (stats, s);
+  return number;
+}
+
 static void
 give_number_locked (struct esp_stats *stats, struct slot *s)
 {
-  struct slot *oldest = TAILQ_FIRST (&stats->unused);
+  bool may = stats->numbered[s->kind] < STATS_KIND_MAX;
 
-  if (s->kind == ESP_STATS_CLIENT && stats->clients == CLIENTS_MAX)
-    return;
-  s->number = free_number_locked (stats);
-  if (s->number < 0 && oldest) {
-    s->number = oldest->number;
-    TAILQ_REMOVE (&stats->unused, oldest, unused);
-    slot_free_locked (stats, oldest);
-  }
+  if (may)
+    s->number = free_number_locked (stats);
+  if (s->number < 0)
+    s->number = take_number_locked (stats, s->kind, may);
   if (s->number < 0)
     return;
   stats->rows[s->number] = s;
   stats->changed[s->number] = true;
-  stats->clients += s->kind == ESP_STATS_CLIENT;
+  stats->numbered[s->kind]++;
 }
 
 static struct slot *
