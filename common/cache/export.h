@@ -36,7 +36,8 @@ struct esp_cdisk_params {
   unsigned shift;               /* of a segment, as MEMORY's */
   uint32_t block_min, block_max;        /* what reads below must be multiples
                                          * of, at most; 0: any */
-  struct esp_stats_row *row;    /* ESP_DISK_*: counted there */
+  struct esp_stats_row *row;    /* or NULL: where ESP_DISK_MISSES and
+                                 * ESP_DISK_WAITED_US are counted */
 };
 
 /* One for each connection; what it caches is shared by all of MEMORY and
