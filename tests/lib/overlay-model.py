@@ -75,7 +75,8 @@ class Client:
             h.pwrite(buf, at, nbd.CMD_FLAG_FUA if op == 0 else 0)
             self.twin[at:at + n] = buf
         elif op == 4:
-            h.zero(n, at, rnd.choice([0, nbd.CMD_FLAG_NO_HOLE, nbd.CMD_FLAG_FAST_ZERO]))
+            fast = [nbd.CMD_FLAG_FAST_ZERO] if h.can_fast_zero() else []
+            h.zero(n, at, rnd.choice([0, nbd.CMD_FLAG_NO_HOLE] + fast))
             self.twin[at:at + n] = bytes(n)
         elif op == 5:
             h.trim(n, at)

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The segcache filter's parameters. */
+
+#include <config.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <nbdkit-filter.h>
+
+#include "cache/nodes.h"
+#include "common/common.h"
+#include "params.h"
+#include "util/name.h"
+#include "util/stack.h"
+
+#define KiB UINT64_C (1024)
+#define MiB (KiB << 10)
+#define MEMORY_DEFAULT (256 * MiB)
+#define MINUTE 60000u           /* ms */
+
+struct segcache_params segcache_params = {
+  .id = "",
+  .shift = 18,
+};
+
+static bool memory_given;
+
+bool
+segcache_has_shared (void)
+{
+  return segcache_params.shared.dir || segcache_params.shared.nodes;
+}
+
+void
+segcache_params_free (void)
+{
+  struct segcache_params *p = &segcache_params;
+
+  free ((char *) p->shared.dir);
+  free ((char *) p->shared.nodes);
+  free ((char *) p->shared.key_file);
+  free ((char *) p->shared.sasl_file);
+  free ((char *) p->stats);
+}
+
+/* --- one at a time --------------------------------------------------------- */
+
+static int
+config_memory (const char *value)
+{
+  uint64_t *memory = &segcache_params.memory;
+
+  memory_given = true;
+  *memory = 0;
+  if (strcmp (value, "off") == 0)
+    return 0;
+  return filter_config_size ("segcache-memory", value, MiB, INT64_MAX, memory);
+}
+
+static int
+config_max (const char *value)
+{
+  uint64_t *max = &segcache_params.shared.dir_max;
+
+  if (filter_config_size ("segcache-max", value, 16 * MiB, INT64_MAX,
+                          max) == -1)
+    return -1;
+  if (*max > 0)
+    return 0;
+  nbdkit_error ("segcache-max=%s: give at least 16M, or leave segcache-dir "
+                "out", value);
+  return -1;
+}
+
+static int
+config_segment (const char *value)
+{
+  const uint64_t min = UINT64_C (1) << ESP_SEGMENT_SHIFT_MIN;
+  const uint64_t max = UINT64_C (1) << ESP_SEGMENT_SHIFT_MAX;
+  uint64_t n;
+
+  if (esp_size_parse (value, "segcache-segment", &n) == -1)
+    return -1;
+  if (n < min || n > max || (n & (n - 1)) != 0) {
+    nbdkit_error ("segcache-segment=%s: give 64K, 128K, 256K, 512K, 1M, 2M "
+                  "or 4M", value);
+    return -1;
+  }
+  segcache_params.shift = (unsigned) __builtin_ctzll (n);
+  return 0;
+}
+
+/* A path, which may not be there yet, absolute. */
+static int
+config_path (const char *key, const char *value, const char **out)
+{
+  if (*value == 0) {
+    nbdkit_error ("%s=: give a path", key);
+    return -1;
+  }
+  free ((char *) *out);
+  *out = nbdkit_absolute_path (value);
+  return *out ? 0 : -1;
+}
+
+static int
+config_nodes (const char *value)
+{
+  const char **nodes = &segcache_params.shared.nodes;
+
+  if (esp_nodes_is_file (value))
+    return config_path ("segcache-nodes", value, nodes);
+  free ((char *) *nodes);
+  *nodes = strdup (value);
+  if (!*nodes)
+    nbdkit_error ("strdup: %m");
+  return *nodes ? 0 : -1;
+}
+
+/* --- all ------------------------------------------------------------------- */
+
+/* 1: it is none of ours. */
+static int
+config_shared (const char *key, const char *value)
+{
+  struct esp_shared_params *p = &segcache_params.shared;
+
+  if (strcmp (key, "segcache-dir") == 0)
+    return config_path (key, value, &p->dir);
+  if (strcmp (key, "segcache-max") == 0)
+    return config_max (value);
+  if (strcmp (key, "segcache-nodes") == 0)
+    return config_nodes (value);
+  if (strcmp (key, "segcache-key-file") == 0)
+    return config_path (key, value, &p->key_file);
+  if (strcmp (key, "segcache-sasl-file") == 0)
+    return config_path (key, value, &p->sasl_file);
+  if (strcmp (key, "segcache-timeout") == 0)
+    return filter_config_number (key, value, 1, MINUTE, &p->timeout_ms);
+  if (strcmp (key, "segcache-lease") == 0)
+    return filter_config_number (key, value, 100, MINUTE, &p->lease_ms);
+  if (strcmp (key, "segcache-wait") == 0)
+    return filter_config_number (key, value, 1, 10 * MINUTE, &p->wait_ms);
+  return 1;
+}
+
+int
+segcache_config (nbdkit_next_config *next, nbdkit_backend *nxdata,
+                 const char *key, const char *value)
+{
+  struct segcache_params *p = &segcache_params;
+  int r = config_shared (key, value);
+
+  if (r <= 0)
+    return r;
+  if (strcmp (key, "segcache-memory") == 0)
+    return config_memory (value);
+  if (strcmp (key, "segcache-segment") == 0)
+    return config_segment (value);
+  if (strcmp (key, "segcache-id") == 0) {
+    p->id = value;              /* nbdkit keeps it */
+    return 0;
+  }
+  if (strcmp (key, "segcache-stats") == 0)
+    return config_path (key, value, &p->stats);
+  if (strcmp (key, "store") == 0)
+    return filter_config_store (next, nxdata, value);
+  return next (nxdata, key, value);
+}
+
+static int
+check_venue (void)
+{
+  if (!segcache_params.stats)
+    return 0;
+  nbdkit_error ("segcache-stats: over the venue plugin live counters are in "
+                "the store: leave it out");
+  return -1;
+}
+
+int
+segcache_config_complete (nbdkit_next_config_complete *next,
+                          nbdkit_backend *nxdata)
+{
+  bool venue = esp_stack_has (ESP_MODULE_VENUE);
+
+  if (!memory_given)
+    segcache_params.memory = venue ? 0 : MEMORY_DEFAULT;
+  if ((venue && check_venue () == -1) ||
+      esp_shared_check (&segcache_params.shared) == -1)
+    return -1;
+  return next (nxdata);
+}
