@@ -78,6 +78,7 @@ struct node {
   _Atomic bool spoiled;         /* too much pending: no exports any more */
   _Atomic size_t item_max;      /* bytes of an item; 0: not known */
   _Atomic uint64_t full_until, no_wait_until;   /* ms */
+  _Atomic unsigned lies_in_row;
   _Atomic uint64_t hits, misses, errors, timeouts, lies, full, answer_us;
 
   pthread_mutex_t lock;         /* protects what follows */
@@ -86,7 +87,6 @@ struct node {
   struct sockaddr_storage addr; /* of the last probe that went well */
   socklen_t addr_len;
   bool probed;
-  unsigned lies_in_row;
   uint64_t backoff_ms, probe_at, good_since, warned_at; /* ms */
   struct pending pending;
 };
@@ -142,10 +142,9 @@ extern uint64_t node_probe_at (struct node *node);
 struct list {
   _Atomic unsigned refs;
   uint64_t exports_from;        /* ms */
-  struct list *before;          /* whose nodes may still be asked by servers
-                                 * that did not see the change yet; or NULL */
-  size_t n;
-  struct node *node[];
+  size_t n, left;
+  struct node *node[];          /* N, then LEFT that are no longer in it: servers
+                                 * that did not see the change yet ask them */
 };
 extern struct list *list_current (struct esp_cluster *cluster);
 extern void list_unref (struct list *list);

@@ -34,9 +34,8 @@ list_unref (struct list *list)
 {
   if (!list || atomic_fetch_sub (&list->refs, 1) != 1)
     return;
-  for (size_t i = 0; i < list->n; ++i)
+  for (size_t i = 0; i < list->n + list->left; ++i)
     node_unref (list->node[i]);
-  list_unref (list->before);
   free (list);
 }
 
@@ -89,18 +88,31 @@ static struct node *
 node_of (struct esp_cluster *cluster, const struct list *old,
          const struct esp_node_name *name)
 {
-  for (size_t i = 0; old && i < old->n; ++i)
+  for (size_t i = 0; old && i < old->n + old->left; ++i)
     if (strcmp (old->node[i]->name.name, name->name) == 0)
       return node_ref (old->node[i]);
   return node_new (cluster, name);
 }
 
+/* Those of OLD that are not in LIST, which has room for them. */
+static void
+add_left (struct list *list, const struct list *old)
+{
+  size_t n = old->n;
+
+  if (mono_ms () < old->exports_from)
+    n += old->left;
+  for (size_t i = 0; i < n; ++i)
+    if (!list_find (list, old->node[i]->id))
+      list->node[list->n + list->left++] = node_ref (old->node[i]);
+}
+
 static struct list *
-list_make (struct esp_cluster *cluster, struct list *old,
+list_make (struct esp_cluster *cluster, const struct list *old,
            const struct esp_nodes *nodes, bool settle)
 {
-  size_t n = nodes ? nodes->n : 0;
-  struct list *list = calloc (1, sizeof *list + n * sizeof list->node[0]);
+  size_t n = nodes ? nodes->n : 0, most = n + (old ? old->n + old->left : 0);
+  struct list *list = calloc (1, sizeof *list + most * sizeof list->node[0]);
 
   if (!list)
     return NULL;
@@ -114,6 +126,8 @@ list_make (struct esp_cluster *cluster, struct list *old,
     }
     list->node[list->n] = node;
   }
+  if (old)
+    add_left (list, old);
   return list;
 }
 
@@ -124,7 +138,6 @@ list_set (struct esp_cluster *cluster, const struct esp_nodes *nodes,
 {
   CLEANUP_LIST struct list *old = cluster->list ? list_current (cluster)
     : NULL;
-  CLEANUP_LIST struct list *drop = NULL, *older = NULL;
   struct list *list = list_make (cluster, old, nodes, settle);
 
   if (!list) {
@@ -132,12 +145,8 @@ list_set (struct esp_cluster *cluster, const struct esp_nodes *nodes,
     return -1;
   }
   ESP_LOCK_SCOPE (&cluster->lock);
-  list->before = ESP_STEAL (old);
-  if (list->before) {
-    older = list->before->before;
-    list->before->before = NULL;
-  }
-  drop = cluster->list;
+  if (old)
+    atomic_fetch_sub (&old->refs, 1);   /* the cluster's own; we have one */
   cluster->list = list;
   cluster->probe_now = true;
   pthread_cond_broadcast (&cluster->prober_cond);

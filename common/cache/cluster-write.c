@@ -36,22 +36,15 @@ esp_cluster_write_begin (struct esp_cluster *cluster,
     node_forget (node, key);
 }
 
-static void
-forget_on (const struct list *list, const struct list *but,
-           const struct esp_cache_key *key)
-{
-  for (size_t i = 0; i < list->n; ++i)
-    if (!but || !list_find (but, list->node[i]->id))
-      node_forget (list->node[i], key);
-}
-
 void
 esp_cluster_write_end (struct esp_cluster *cluster,
                        const struct esp_cache_key *key)
 {
   CLEANUP_LIST struct list *list = list_current (cluster);
+  size_t n = list->n;
 
-  forget_on (list, NULL, key);
-  if (list->before && mono_ms () < list->exports_from)
-    forget_on (list->before, list, key);
+  if (mono_ms () < list->exports_from)
+    n += list->left;
+  for (size_t i = 0; i < n; ++i)
+    node_forget (list->node[i], key);
 }

@@ -167,23 +167,17 @@ node_failed (struct node *node, enum esp_wire_result r)
 void
 node_lied (struct node *node)
 {
-  bool out;
-
   COUNT (node->lies, 1);
   COUNT (node->cluster->lies, 1);
-  {
-    ESP_LOCK_SCOPE (&node->lock);
-    out = ++node->lies_in_row >= NODE_LIES;
-  }
-  if (out)
+  if (COUNT (node->lies_in_row, 1) + 1 >= NODE_LIES)
     go_out (node, ESP_WIRE_OK, NULL);
 }
 
 void
 node_honest (struct node *node)
 {
-  ESP_LOCK_SCOPE (&node->lock);
-  node->lies_in_row = 0;
+  if (COUNTED (node->lies_in_row))
+    SET_TO (node->lies_in_row, 0);
 }
 
 void
