@@ -200,6 +200,7 @@ let_go (struct esp_memory *m, struct entry *e)
     esp_s3_back (&m->s3, &e->node);
     return false;
   }
+  assert (e->node.weight == e->there);
   n = strip_locked (m, e, (struct blocks) { 0, m->blocks }, frames);
   {
     ESP_LOCK_SCOPE (&m->queues_lock);

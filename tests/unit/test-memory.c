@@ -9,13 +9,13 @@
 #include <sched.h>
 
 #include "cache/memory.h"
+#include "cache/memory-internal.h"
 #include "cache/s3fifo.h"
 #include "util/cleanup.h"
 
 #define SHIFT 18u
 #define SEGMENT (1u << SHIFT)
 #define KiB 1024u
-#define BLOCK 4096u
 
 ESP_DEFINE_CLEANUP (memory, struct esp_memory *, esp_memory_free)
 #define CLEANUP_MEMORY ESP_CLEANUP (memory)
@@ -100,7 +100,7 @@ write_begin (struct esp_memory *m, uint32_t segment, uint32_t at,
 }
 
 static struct esp_memory_counters
-counters (struct esp_memory *m)
+counts (struct esp_memory *m)
 {
   struct esp_memory_counters c;
 
@@ -122,10 +122,10 @@ what_was_filled_is_read (void **state)
   assert_false (reads (m, 3, 8 * KiB - 1, 2));
   assert_false (reads (m, 3, 16 * KiB - 1, 2));
   assert_false (reads (m, 4, 8 * KiB, 1));
-  assert_int_equal (counters (m).bytes, 8 * KiB);
-  assert_int_equal (counters (m).entries, 1);
-  assert_int_equal (counters (m).hits, 2);
-  assert_int_equal (counters (m).bytes_read, 13 * KiB);
+  assert_int_equal (counts (m).bytes, 8 * KiB);
+  assert_int_equal (counts (m).entries, 1);
+  assert_int_equal (counts (m).hits, 2);
+  assert_int_equal (counts (m).bytes_read, 13 * KiB);
 }
 
 static void
@@ -220,7 +220,7 @@ the_last_segment_may_be_short (void **state)
   assert_true (fill.whole);
   end (m, 9, &fill);
   assert_reads_disk (m, 9, 0, 10000);
-  assert_int_equal (counters (m).bytes, 12 * KiB);
+  assert_int_equal (counts (m).bytes, 12 * KiB);
 }
 
 static void
@@ -232,7 +232,7 @@ a_fill_that_failed_leaves_nothing (void **state)
   (void) state;
   assert_int_equal (miss (m, 0, 0, BLOCK, true, &fill), ESP_MEMORY_FETCH);
   esp_memory_fill_end (m, &fill, NULL);
-  assert_int_equal (counters (m).entries, 0);
+  assert_int_equal (counts (m).entries, 0);
   assert_false (use (m, 0, 0, BLOCK));
   assert_reads_disk (m, 0, 0, BLOCK);
 }
@@ -283,7 +283,7 @@ static void
 start_waiter (struct waiter *w)
 {
   assert_int_equal (pthread_create (&w->thread, NULL, wait_for_it, w), 0);
-  while (counters (w->m).waits == 0)
+  while (counts (w->m).waits == 0)
     sched_yield ();
   assert_false (w->woke);
 }
@@ -300,8 +300,8 @@ who_waits_is_woken_also_by_a_failure (void **state)
   start_waiter (&w);
   esp_memory_fill_end (m, &fill, NULL);
   pthread_join (w.thread, NULL);
-  assert_int_equal (counters (m).waits, 1);
-  assert_int_equal (counters (m).entries, 0);
+  assert_int_equal (counts (m).waits, 1);
+  assert_int_equal (counts (m).entries, 0);
 }
 
 static void
@@ -312,12 +312,12 @@ waiting_has_an_end (void **state)
   struct esp_fill fill;
 
   (void) state;
-  assert_true (esp_memory_wait (m, &key, 0, BLOCK, 60000));     /* for nothing */
-  assert_int_equal (counters (m).waits, 0);
+  assert_true (esp_memory_wait (m, &key, 0, BLOCK, 60000));    /* none */
+  assert_int_equal (counts (m).waits, 0);
   assert_int_equal (miss (m, 0, 0, BLOCK, false, &fill), ESP_MEMORY_FETCH);
   assert_false (esp_memory_wait (m, &key, 0, BLOCK, 20));
-  assert_int_equal (counters (m).waits, 1);
-  assert_true (counters (m).waited_us >= 20000);
+  assert_int_equal (counts (m).waits, 1);
+  assert_true (counts (m).waited_us >= 20000);
   end (m, 0, &fill);
 }
 
@@ -376,7 +376,7 @@ a_write_without_bytes_is_forgotten (void **state)
   esp_memory_write_end (m, &w, NULL);
   assert_false (reads (m, 0, 0, 1));
   assert_reads_disk (m, 0, 4 * KiB, 4 * KiB);
-  assert_int_equal (counters (m).bytes, 4 * KiB);
+  assert_int_equal (counts (m).bytes, 4 * KiB);
 }
 
 static void
@@ -473,7 +473,7 @@ a_write_wakes_who_waits_for_a_fill (void **state)
   pthread_join (waiter.thread, NULL);
   esp_memory_write_end (m, &w, NULL);
   esp_memory_fill_end (m, &fill, NULL);
-  assert_int_equal (counters (m).entries, 0);
+  assert_int_equal (counts (m).entries, 0);
 }
 
 /* --- bounds ----------------------------------------------------------- */
@@ -487,11 +487,11 @@ no_more_than_the_bound (void **state)
   for (uint32_t i = 0; i < 100; ++i) {
     assert_int_equal (miss (m, i, 0, BLOCK, true, &fill), ESP_MEMORY_FETCH);
     end (m, i, &fill);
-    assert_true (counters (m).bytes <= 1 << 20);
+    assert_true (counts (m).bytes <= 1 << 20);
     assert_reads_disk (m, i, 0, SEGMENT);
   }
-  assert_int_equal (counters (m).bytes, 1 << 20);
-  assert_true (counters (m).evictions >= 96);
+  assert_int_equal (counts (m).bytes, 1 << 20);
+  assert_true (counts (m).evictions >= 96);
 }
 
 static void
@@ -502,9 +502,9 @@ no_more_entries_than_their_bound (void **state)
   (void) state;
   for (uint32_t i = 0; i < 16384; ++i)
     use (m, i, 0, BLOCK);
-  assert_true (counters (m).entries > 8000);
-  assert_true (counters (m).entries < 12000);
-  assert_int_equal (counters (m).bytes, counters (m).entries * BLOCK);
+  assert_true (counts (m).entries > 8000);
+  assert_true (counts (m).entries < 12000);
+  assert_int_equal (counts (m).bytes, counts (m).entries * BLOCK);
 }
 
 static void
@@ -523,8 +523,8 @@ nothing_is_kept_without_a_bound (void **state)
   assert_true (esp_memory_fill_stale (m, &fill));
   end (m, 0, &fill);
   assert_false (reads (m, 0, 0, BLOCK));
-  assert_int_equal (counters (m).entries, 0);
-  assert_int_equal (counters (m).bytes, 0);
+  assert_int_equal (counts (m).entries, 0);
+  assert_int_equal (counts (m).bytes, 0);
 }
 
 /* What is in use stays; what has no room is not kept. */
@@ -574,7 +574,8 @@ segments_of_several_sizes_share_it (void **state)
 
 /* --- scans ------------------------------------------------------------ */
 /* A hot set of half the cache; a scan of ten times the cache, in requests of
- * SIZE bytes, while the hot set is read at random.  Hits in %.
+ * SIZE bytes, while the hot set is read at random, 4 KiB for each 16 KiB of
+ * the scan.  Hits in %.
  */
 static double
 hot_hits_during_scan (uint32_t size)
@@ -586,17 +587,15 @@ hot_hits_during_scan (uint32_t size)
   for (unsigned i = 0; i < 200 * hot; ++i)
     use (m, (uint32_t) rand_r (&seed) % hot,
          (uint32_t) rand_r (&seed) % 64 * BLOCK, BLOCK);
-  for (uint64_t at = 0, end = 40 << 20; at < end; at += size) {
+  for (uint64_t at = 0; at < 40 << 20; at += size) {
     uint32_t in = at % SEGMENT;
     uint32_t n = SEGMENT - in < size ? SEGMENT - in : size;
     use (m, 1000 + (uint32_t) (at / SEGMENT), in, n);
     if (n < size)
       use (m, 1001 + (uint32_t) (at / SEGMENT), 0, size - n);
-    if (at / 16384 == (at + size) / 16384)
-      continue;
-    reads_of_hot++;
-    hits += use (m, (uint32_t) rand_r (&seed) % hot,
-                 (uint32_t) rand_r (&seed) % 64 * BLOCK, BLOCK);
+    for (; reads_of_hot < at / 16384; ++reads_of_hot)
+      hits += use (m, (uint32_t) rand_r (&seed) % hot,
+                   (uint32_t) rand_r (&seed) % 64 * BLOCK, BLOCK);
   }
   return 100.0 * hits / reads_of_hot;
 }
@@ -612,6 +611,52 @@ a_scan_leaves_the_hot_set (void **state)
     printf ("# scan in requests of %u: %.2f %% of the hot set's reads hit\n",
             sizes[i], hits);
     assert_true (hits > 95);
+  }
+}
+
+/* The uses that the policy knows of the first entry that was made. */
+static unsigned
+uses (struct esp_memory *m)
+{
+  return atomic_load (&entry_at (m, 1)->node.uses);
+}
+
+static void
+pass (struct esp_memory *m, uint32_t size)
+{
+  for (uint32_t at = 0; at < SEGMENT; at += size)
+    assert_true (reads (m, 0, at, SEGMENT - at < size ? SEGMENT - at : size));
+}
+
+static void
+a_pass_is_one_use_whatever_its_requests (void **state)
+{
+  static const uint32_t sizes[] = { SEGMENT, 64 * KiB, 4096, 63 * 512, 512 };
+
+  (void) state;
+  for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; ++i) {
+    CLEANUP_MEMORY struct esp_memory *m = esp_memory_new (1 << 20, SHIFT);
+    struct esp_fill fill;
+    assert_int_equal (miss (m, 0, 0, SEGMENT, true, &fill), ESP_MEMORY_FETCH);
+    end (m, 0, &fill);
+    assert_int_equal (uses (m), 0);
+    pass (m, sizes[i]);
+    assert_int_equal (uses (m), 1);
+    pass (m, sizes[i]);
+    assert_int_equal (uses (m), 2);
+  }
+}
+
+static void
+a_block_again_and_again_is_used_each_time (void **state)
+{
+  CLEANUP_MEMORY struct esp_memory *m = esp_memory_new (1 << 20, SHIFT);
+
+  (void) state;
+  use (m, 0, 8 * KiB, BLOCK);
+  for (unsigned i = 0; i < 5; ++i) {
+    assert_int_equal (uses (m), i < 3 ? i : 3);
+    assert_true (reads (m, 0, 8 * KiB, BLOCK));
   }
 }
 
@@ -682,67 +727,102 @@ twin_ghost (struct twin *t, int id)
 }
 
 static int
-twin_pop (struct twin *t)
+twin_pop (struct twin *t, bool *small)
 {
   for (int step = 0; t->nsmall + t->nmain > 0; ++step) {
-    bool small = t->nsmall > 0
+    *small = t->nsmall > 0
       && (t->nmain == 0
           || twin_weight (t, t->small, t->nsmall) > t->max / 10);
-    int id = small ? take_first (t->small, &t->nsmall)
+    int id = *small ? take_first (t->small, &t->nsmall)
       : take_first (t->main, &t->nmain);
-    if (step >= TWIN_STEPS || t->uses[id] == 0) {
-      if (small && t->weight[id] > 0)
-        twin_ghost (t, id);
+    if (step >= TWIN_STEPS || t->uses[id] == 0)
       return id;
-    }
-    t->uses[id] = small ? 0 : t->uses[id] - 1;
+    t->uses[id] = *small ? 0 : t->uses[id] - 1;
     t->main[t->nmain++] = id;
   }
   return -1;
 }
 
+struct both {
+  struct esp_s3 s3;
+  struct esp_s3_node nodes[NODES];
+  struct twin twin;
+};
+
+static void
+both_let_one_go (struct both *p)
+{
+  struct esp_s3_node *node = esp_s3_pop (&p->s3);
+  bool small;
+  int id = twin_pop (&p->twin, &small);
+
+  assert_int_equal (node - p->nodes, id);
+  esp_s3_gone (&p->s3, node);
+  node->uses = 0;
+  p->twin.uses[id] = 0;
+  if (small && p->twin.weight[id] > 0)
+    twin_ghost (&p->twin, id);
+}
+
+/* The next one cannot go, and weighs something else meanwhile. */
+static void
+both_back (struct both *p, uint32_t weight)
+{
+  struct esp_s3_node *node = esp_s3_pop (&p->s3);
+  struct twin *t = &p->twin;
+  bool small;
+  int id = twin_pop (t, &small);
+
+  if (!node)
+    return;
+  assert_int_equal (node - p->nodes, id);
+  weight %= node->weight + 1;
+  esp_s3_weigh (&p->s3, node, weight);
+  t->weight[id] = weight;
+  esp_s3_back (&p->s3, node);
+  if (small)
+    t->small[t->nsmall++] = id;
+  else
+    t->main[t->nmain++] = id;
+}
+
+static void
+both_come_or_use (struct both *p, int id, uint32_t weight)
+{
+  if (p->nodes[id].where != ESP_S3_OUT) {
+    esp_s3_use (&p->nodes[id]);
+    p->twin.uses[id] += p->twin.uses[id] < 3;
+    return;
+  }
+  while (p->s3.small.weight + p->s3.main.weight + weight > p->twin.max)
+    both_let_one_go (p);
+  p->twin.weight[id] = weight;
+  esp_s3_insert (&p->s3, &p->nodes[id], weight);
+  twin_insert (&p->twin, id);
+}
+
 static void
 the_policy_is_that_of_a_plain_twin (void **state)
 {
+  static struct both p = { .twin = { .max = 1000, .ghosts_max = 100 } };
+  struct twin *t = &p.twin;
   unsigned seed = unit_seed ();
-  static struct esp_s3_node nodes[NODES];
-  static struct twin t;
-  struct esp_s3 s3;
 
   (void) state;
-  t.max = 1000;
-  t.ghosts_max = 100;
-  assert_int_equal (esp_s3_init (&s3, t.max, (uint32_t) t.ghosts_max), 0);
+  assert_int_equal (esp_s3_init (&p.s3, t->max, (uint32_t) t->ghosts_max), 0);
   for (int i = 0; i < NODES; ++i)
-    nodes[i].hash = (uint64_t) i << (i % 3 * 20);
+    p.nodes[i].hash = (uint64_t) i << (i % 3 * 20);
   for (int n = 0; n < 100000; ++n) {
     int r1 = rand_r (&seed) % NODES, r2 = rand_r (&seed) % NODES;
-    int id = r1 < r2 ? r1 : r2;
     uint32_t weight = (uint32_t) rand_r (&seed) % 65;
-    if (nodes[id].where == ESP_S3_OUT) {
-      while (s3.small.weight + s3.main.weight + weight > t.max) {
-        struct esp_s3_node *gone = esp_s3_pop (&s3);
-        assert_int_equal (gone - nodes, twin_pop (&t));
-        esp_s3_gone (&s3, gone);
-        gone->uses = 0;
-        t.uses[gone - nodes] = 0;
-      }
-      t.weight[id] = weight;
-      esp_s3_insert (&s3, &nodes[id], weight);
-      twin_insert (&t, id);
-    }
-    else if (rand_r (&seed) % 20 == 0 && weight < nodes[id].weight) {
-      t.weight[id] = weight;
-      esp_s3_weigh (&s3, &nodes[id], weight);
-    }
-    else {
-      esp_s3_use (&nodes[id]);
-      t.uses[id] += t.uses[id] < 3;
-    }
+    if (rand_r (&seed) % 50 == 0)
+      both_back (&p, weight);
+    else
+      both_come_or_use (&p, r1 < r2 ? r1 : r2, weight);
+    assert_int_equal (p.s3.small.weight, twin_weight (t, t->small, t->nsmall));
+    assert_int_equal (p.s3.main.weight, twin_weight (t, t->main, t->nmain));
   }
-  assert_int_equal (s3.small.weight, twin_weight (&t, t.small, t.nsmall));
-  assert_int_equal (s3.main.weight, twin_weight (&t, t.main, t.nmain));
-  esp_s3_destroy (&s3);
+  esp_s3_destroy (&p.s3);
 }
 
 int
@@ -773,6 +853,8 @@ main (void)
     cmocka_unit_test (what_is_in_use_stays),
     cmocka_unit_test (segments_of_several_sizes_share_it),
     cmocka_unit_test (a_scan_leaves_the_hot_set),
+    cmocka_unit_test (a_pass_is_one_use_whatever_its_requests),
+    cmocka_unit_test (a_block_again_and_again_is_used_each_time),
     cmocka_unit_test (the_policy_is_that_of_a_plain_twin),
   };
   unit_init ();
