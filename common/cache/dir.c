@@ -285,8 +285,6 @@ take (void *arg)
   struct op *op = arg;
   unsigned uses, way = 0;
 
-  if (!same_epoch (op))
-    return 0;
   uses = cdir_ghost (op->dir, &op->spot) ? 1 : 0;
   for (unsigned p = 0; p < op->n; ++p) {
     struct cdir_part *part = &op->part[p];

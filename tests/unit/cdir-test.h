@@ -116,16 +116,18 @@ cdir_version (const struct esp_cache_key *key, const void *buf, size_t len)
   return lowest;
 }
 
+/* No malloc here: also called by handlers of signals. */
+static _Thread_local uint8_t cdir_buf[4 << 20];
+
 static inline __attribute__ ((unused)) bool
 cdir_put (struct esp_cdir *d, const struct esp_cache_key *key,
           uint32_t version, size_t len)
 {
-  CLEANUP_FREE void *buf = malloc (len);
   uint64_t epoch;
 
-  (void) esp_cdir_get (d, key, buf, len, &epoch);
-  cdir_fill (key, version, buf, len);
-  return esp_cdir_put (d, key, buf, len, epoch);
+  (void) esp_cdir_get (d, key, cdir_buf, len, &epoch);
+  cdir_fill (key, version, cdir_buf, len);
+  return esp_cdir_put (d, key, cdir_buf, len, epoch);
 }
 
 /* Is it there?  Then it is VERSION. */
@@ -133,12 +135,11 @@ static inline __attribute__ ((unused)) bool
 cdir_has (struct esp_cdir *d, const struct esp_cache_key *key,
           uint32_t version, size_t len)
 {
-  CLEANUP_FREE void *buf = malloc (len);
   uint64_t epoch;
 
-  if (!esp_cdir_get (d, key, buf, len, &epoch))
+  if (!esp_cdir_get (d, key, cdir_buf, len, &epoch))
     return false;
-  assert_int_equal (cdir_version (key, buf, len), version);
+  assert_int_equal (cdir_version (key, cdir_buf, len), version);
   return true;
 }
 

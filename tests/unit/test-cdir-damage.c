@@ -191,6 +191,7 @@ a_forget_that_cannot_be_done (void **state)
   CLEANUP_CDIR struct esp_cdir *d = cdir_open (), *other = cdir_open ();
   CLEANUP_CLOSE int fd = cdir_file ();
   struct esp_cache_key k;
+  struct stat st;
 
   (void) state;
   if (NO_FAULTS)
@@ -205,6 +206,8 @@ a_forget_that_cannot_be_done (void **state)
     k = cdir_key (ESP_CACHE_EXPORT, i, 16);
     esp_cdir_forget (d, &k);
   }
+  assert_int_equal (fstat (fd, &st), 0);
+  assert_int_equal (st.st_size, 0);
   for (uint32_t i = 0; i < 40; ++i) {
     k = cdir_key (ESP_CACHE_EXPORT, i, 16);
     assert_false (cdir_has (other, &k, 0, 65536));
