@@ -238,6 +238,7 @@ left_out_locked (struct request *r, const struct leg *leg)
     return;
   }
   COUNT (r->point->delay, lies, 1);
+  ESP_STATS_ADD (point_row_locked (r->point), ESP_RP_LIES, 1);
   if (s->left_out <= now && leg->err == ESTALE)
     esp_warning ("restore point %s: %s",
                  esp_uuid_text (&r->point->uuid, text), leg->why);

@@ -141,6 +141,15 @@ h.pread(512, 0)'
     espalier stats v2 --json | jq -e '.restore_points == []'
     espalier stats base --json | jq -e '.restore_points | length == 1'
 
+    # It gives wrong bytes: no center's error, but a lie, and a read that fails.
+    echo '[{"path": "pack$", "action": "flip"}]' >web.faults.new
+    mv web.faults.new web.faults
+    client l cafe@l 'import contextlib
+with contextlib.suppress(nbd.Error): h.pread(4096, 3 << 18)'
+    counted '.restore_points[0] | .lies >= 1 and .failed == 1 and .center_segments == 2'
+    now '.centers[0] | .errors == 0 and .out == false'
+    leave l
+
     # The center dies: it is left out, and the client's read fails.
     kill "$ORIGIN_PID"
     client t cafe@t 'import contextlib
