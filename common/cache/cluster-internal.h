@@ -217,7 +217,7 @@ struct esp_cluster {
   pthread_mutex_t lock;         /* protects what follows */
   struct list *list;
   pthread_cond_t keeper_cond, prober_cond, probed_cond;
-  bool stop, probe_now;
+  bool stop, probe_now, probed; /* probed: each node once */
   bool has_keeper, has_prober;
   pthread_t keeper, prober;
   /* keeper's own */

@@ -152,6 +152,7 @@ prober_main (void *arg)
     pthread_mutex_unlock (&c->lock);
     uint64_t next = probe_due (c);
     pthread_mutex_lock (&c->lock);
+    c->probed = true;
     pthread_cond_broadcast (&c->probed_cond);
     if (!c->stop && !c->probe_now)
       wait_until_locked (c, &c->prober_cond, next);
@@ -179,8 +180,10 @@ keeper_start (struct esp_cluster *c)
     c->has_prober = err == 0;
   }
   if (err == 0) {               /* so that the first reads find nodes */
+    uint64_t until = mono_ms () + c->timeout_ms;
     ESP_LOCK_SCOPE (&c->lock);
-    wait_until_locked (c, &c->probed_cond, mono_ms () + c->timeout_ms);
+    while (!c->probed && mono_ms () < until)
+      wait_until_locked (c, &c->probed_cond, until);
     return 0;
   }
   errno = err;

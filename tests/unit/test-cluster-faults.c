@@ -129,54 +129,6 @@ test_no_node (void **state)
   esp_cluster_close (c);
 }
 
-/* Killed under load: every byte is right, whatever happens. */
-struct load {
-  struct esp_cluster *c;
-  _Atomic bool *stop;
-  unsigned seed;
-};
-
-static void *
-load_main (void *arg)
-{
-  struct load *l = arg;
-
-  for (unsigned i = l->seed; !*l->stop; i = i * 7 + 3) {
-    struct esp_cache_key k = RP (i % 100);
-    fetch (l->c, &k, SEG, NULL);
-  }
-  return NULL;
-}
-
-static void
-test_faults_under_load (void **state)
-{
-  NEEDS_MEMCACHED ();
-  struct bench *b = *state;
-  struct esp_cluster *c = three (b);
-  _Atomic bool stop = false;
-  struct load l[4];
-  pthread_t t[4];
-
-  for (unsigned i = 0; i < 4; ++i) {
-    l[i] = (struct load) { c, &stop, i };
-    pthread_create (&t[i], NULL, load_main, &l[i]);
-  }
-  usleep (50000);
-  mc_kill (b, 0);
-  usleep (100000);
-  kill (b->mc[1].pid, SIGSTOP);
-  usleep (TIMEOUT * 1500);
-  mc_start (b, 0, NULL);
-  kill (b->mc[1].pid, SIGCONT);
-  wait_out (c, 0);
-  stop = true;
-  for (unsigned i = 0; i < 4; ++i)
-    pthread_join (t[i], NULL);
-  assert_int_equal (counters (c).lies, 0);
-  esp_cluster_close (c);
-}
-
 /* A node that refuses to forget: it answers, and is not given anything. */
 static void
 test_full (void **state)
@@ -225,7 +177,7 @@ main (void)
   static const struct CMUnitTest tests[] = {
     T (test_killed_and_restarted), T (test_stopped),
     T (test_stopped_at_the_start), T (test_no_node),
-    T (test_faults_under_load), T (test_full),
+    T (test_full),
   };
 
   unit_init ();

@@ -156,41 +156,6 @@ test_give_up (void **state)
   esp_cluster_close (two);
 }
 
-/* While its holder lives, a lease of 2.5 s (up to 4 s in memcached's clock) is
- * still there after 5 s; when the holder is gone, it ends.
- */
-static void
-test_renewed_then_taken_over (void **state)
-{
-  NEEDS_MEMCACHED ();
-  struct bench *b = *state;
-  uint8_t buf[SEG];
-  struct esp_cache_key k = RP (4);
-  struct esp_shared_ticket t = { 0 }, u = { 0 };
-
-  mc_start (b, 0, NULL);
-  struct esp_cluster *one = cluster_open (b, mc_list (b, 0, 1));
-  struct esp_cluster *two = cluster_open (b, mc_list (b, 0, 1));
-  uint64_t begin = now_ms ();
-  assert_int_equal (esp_cluster_get (one, &k, buf, SEG, 0, &t),
-                    ESP_SHARED_MISS);
-  while (now_ms () - begin < 5000) {
-    assert_int_equal (esp_cluster_get (two, &k, buf, SEG, 0, &u),
-                      ESP_SHARED_BUSY);
-    usleep (100000);
-  }
-  esp_cluster_close (one);
-  u = (struct esp_shared_ticket) { 0 };
-  begin = now_ms ();
-  assert_int_equal (get_all (two, &k, buf, SEG, &u), ESP_SHARED_MISS);
-  assert_true (now_ms () - begin < WAIT / 2);
-  assert_int_not_equal (u.lease, 0);
-  assert_int_equal (counters (two).takeovers, 1);
-  assert_true (counters (two).waited_us > 0);
-  esp_cluster_give_up (two, &k, &u);
-  esp_cluster_close (two);
-}
-
 static void
 test_wait_is_bounded (void **state)
 {
@@ -523,7 +488,7 @@ main (void)
   static const struct CMUnitTest tests[] = {
     T (test_hit), T (test_lengths), T (test_look_takes_no_lease),
     T (test_busy_then_hit), T (test_give_up),
-    T (test_renewed_then_taken_over), T (test_wait_is_bounded), T (test_lied),
+    T (test_wait_is_bounded), T (test_lied),
     T (test_secret), T (test_items_of_128k), T (test_items_of_1m),
     T (test_items_of_8m), T (test_single_flight), T (test_login_file),
     T (test_password),
