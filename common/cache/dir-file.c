@@ -21,6 +21,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -107,9 +108,13 @@ judge (const struct esp_cdir *dir, struct cdir_fixed *fixed)
   size_t n;
 
   memset (fixed, 0, sizeof *fixed);
-  if (fstat (dir->fd, &st) == -1 ||
-      esp_pread_all (dir->fd, fixed, n = st.st_size < (off_t) sizeof *fixed
-                     ? (size_t) st.st_size : sizeof *fixed, 0) == -1) {
+  if (fstat (dir->fd, &st) == -1) {
+    esp_error ("stat: %s: %m", dir->path);
+    return -1;
+  }
+  n = st.st_size < (off_t) sizeof *fixed ? (size_t) st.st_size
+    : sizeof *fixed;
+  if (esp_pread_all (dir->fd, fixed, n, 0) == -1) {
     esp_error ("read: %s: %m", dir->path);
     return -1;
   }
@@ -343,14 +348,18 @@ try_attach (struct esp_cdir *dir, uint64_t max, unsigned *bad)
   if (esp_lock (dir->fd, false) == -1)
     return 0;                   /* somebody prepares it */
   r = join (dir, max);
-  /* Twice: it may have been cut, or left half made, just between the two. */
-  if (r == 0 && ++*bad > 2) {
-    errno = EBUSY;
-    esp_error ("%s: is damaged or of another version, and others use it:"
-               " restart them", dir->path);
-    return -1;
-  }
-  return r;
+  if (r != 0)
+    return r;
+  /* Twice: it may have been cut, or left half made, just between the two; and
+   * of several that see that one must get it alone.
+   */
+  flock (dir->fd, LOCK_UN);     /* cannot fail for a lock that is held */
+  if (++*bad <= 2)
+    return 0;
+  errno = EBUSY;
+  esp_error ("%s: is damaged or of another version, and others use it:"
+             " restart them", dir->path);
+  return -1;
 }
 
 static int

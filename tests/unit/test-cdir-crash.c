@@ -268,6 +268,64 @@ killed_at_random (void **state)
   assert_string_equal (unit_error, "");
 }
 
+/* --- opening ------------------------------------------------------------------ */
+
+/* Two bounds in turn: whoever is alone makes the file anew. */
+static int
+open_and_close (unsigned n, unsigned who)
+{
+  struct esp_cache_key key = cdir_key (ESP_CACHE_RP, who, SHIFT);
+
+  for (unsigned i = 0; i < n; ++i) {
+    struct esp_cdir *d = esp_cdir_open (cdir_where, MAX + (i + who) % 2,
+                                        cdir_check);
+    if (!d || (cdir_put (d, &key, 3, LEN) && !cdir_has (d, &key, 3, LEN))) {
+      fprintf (stderr, "# process %u, open %u: %s\n", who, i, unit_error);
+      return 1;
+    }
+    esp_cdir_close (d);
+  }
+  return unit_error[0] ? 1 : 0;
+}
+
+static void
+opened_by_many (void **state)
+{
+  pid_t pid[WORKERS];
+
+  (void) state;
+  fflush (NULL);
+  for (unsigned i = 0; i < WORKERS; ++i) {
+    pid[i] = fork ();
+    assert_true (pid[i] >= 0);
+    if (pid[i] == 0)
+      _exit (open_and_close (40, i));
+  }
+  for (unsigned i = 0; i < WORKERS; ++i)
+    end (pid[i], false);
+}
+
+/* Also in the middle of making it. */
+static void
+killed_while_it_opens (void **state)
+{
+  uint64_t seed = unit_seed ();
+
+  (void) state;
+  fflush (NULL);
+  for (uint64_t i = 0; i < 40; ++i) {
+    uint64_t r = XXH3_64bits_withSeed (&i, sizeof i, seed);
+    pid_t pid = fork ();
+
+    assert_true (pid >= 0);
+    if (pid == 0)
+      _exit (open_and_close (UINT32_MAX, 0));
+    nanosleep (&(struct timespec) { .tv_nsec = (long) (r % 8000000) }, NULL);
+    end (pid, true);
+    assert_int_equal (open_and_close (1, 1), 0);
+  }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown (name, setup, teardown)
 
 int
@@ -277,6 +335,8 @@ main (void)
     TEST (as_the_twin),
     TEST (threads),
     TEST (killed_at_random),
+    TEST (opened_by_many),
+    TEST (killed_while_it_opens),
   };
 
   unit_init ();

@@ -5,6 +5,8 @@
 
 #include "cdir-test.h"
 
+#include <time.h>
+
 static const struct esp_cache_key key = { .id = { 1, 2, 3 }, .segment = 7,
                                           .shift = 18 };
 static unsigned messages;
@@ -126,6 +128,39 @@ any_words (void **state)
       assert_false (cdir_has (d, &k, 1, len));
     }
   }
+}
+
+/* All ways are PENDING since SECONDS: a put that was killed leaves them. */
+static bool
+put_beside_pending (time_t seconds)
+{
+  CLEANUP_CDIR struct esp_cdir *d = cdir_open ();
+  CLEANUP_CLOSE int fd = cdir_file ();
+  struct timespec t;
+  uint64_t ways[CDIR_WAYS];
+
+  clock_gettime (CLOCK_MONOTONIC, &t);
+  for (unsigned w = 0; w < CDIR_WAYS; ++w)
+    ways[w] = cdir_way (CDIR_PENDING, 0, w,
+                        (unsigned) ((t.tv_sec - seconds) >> 4), 0x123456);
+  for (unsigned s = 0; s < 12; ++s)
+    assert_int_equal (esp_pwrite_all (fd, ways, sizeof ways, CDIR_HEADER
+                                      + s * sizeof (struct cdir_set)), 0);
+  assert_false (cdir_has (d, &key, 0, SEGMENT));
+  if (!cdir_put (d, &key, 0, SEGMENT))
+    return false;
+  assert_true (cdir_has (d, &key, 0, SEGMENT));
+  return true;
+}
+
+static void
+abandoned_puts (void **state)
+{
+  (void) state;
+  assert_false (put_beside_pending (0));
+  assert_false (put_beside_pending (30));
+  assert_true (put_beside_pending (100));
+  assert_true (put_beside_pending (3600));
 }
 
 /* --- the file, while it is open ------------------------------------------ */
@@ -430,6 +465,7 @@ main (void)
     TEST (a_byte_of_the_data),
     TEST (a_byte_of_a_head),
     TEST (any_words),
+    TEST (abandoned_puts),
     TEST (cut_while_it_is_open),
     TEST (a_forget_that_cannot_be_done),
     TEST (cut_and_opened_by_another),
