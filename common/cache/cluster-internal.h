@@ -89,6 +89,8 @@ struct node {
   bool probed;
   uint64_t backoff_ms, probe_at, good_since, warned_at; /* ms */
   struct pending pending;
+
+  uint64_t limit_at;            /* ms; the prober's own */
 };
 
 extern struct node *node_new (struct esp_cluster *cluster,
@@ -134,7 +136,9 @@ node_sound (enum esp_wire_result r)
 
 /* Ask a node that is OUT; it is GOOD again, or its next time is set. */
 extern void node_probe (struct node *node);
-/* When that is due (ms); UINT64_MAX: it is GOOD. */
+/* Ask a node that is GOOD for its item limit, where that is not known. */
+extern void node_ask_limit (struct node *node);
+/* When node_probe is due (ms); UINT64_MAX: it is GOOD. */
 extern uint64_t node_probe_at (struct node *node);
 
 /* --- the list (cluster-list.c) ------------------------------------------------------ */

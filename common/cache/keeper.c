@@ -135,6 +135,7 @@ probe_due (struct esp_cluster *c)
   for (size_t i = 0; i < list->n && !stopping (c); ++i) {
     if (node_probe_at (list->node[i]) <= mono_ms ())
       node_probe (list->node[i]);
+    node_ask_limit (list->node[i]);
     uint64_t at = node_probe_at (list->node[i]);
     next = at < next ? at : next;
   }

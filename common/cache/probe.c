@@ -16,6 +16,7 @@
 #include "util/host.h"
 
 #define ADDRS_MAX 8             /* of a name that are tried */
+#define LIMIT_EVERY_MS 10000u
 
 static struct esp_wire *
 try_addr (struct node *n, const struct sockaddr *addr, socklen_t len,
@@ -177,6 +178,20 @@ node_probe (struct node *node)
   node->probed = true;
   esp_debug ("cache node %s: in use, items of %zu bytes", node->name.name,
              (size_t) node->item_max);
+}
+
+/* Of a node that is GOOD and was restarted with another limit meanwhile. */
+void
+node_ask_limit (struct node *node)
+{
+  struct esp_wire_op limit = { .verb = ESP_WIRE_LIMIT };
+  uint64_t now = mono_ms ();
+
+  if (!node->good || COUNTED (node->item_max) || now < node->limit_at)
+    return;
+  node->limit_at = now + LIMIT_EVERY_MS;
+  if (node_do (node, &limit) == ESP_WIRE_OK)
+    SET_TO (node->item_max, limit.number);
 }
 
 uint64_t

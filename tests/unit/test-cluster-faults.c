@@ -169,6 +169,42 @@ test_full (void **state)
   esp_cluster_close (c);
 }
 
+/* Restarted with smaller items, between two questions: its limit is asked
+ * again, and then segments go there in parts.
+ */
+static void
+test_smaller_items (void **state)
+{
+  NEEDS_MEMCACHED ();
+  struct bench *b = *state;
+  static const char *const large[] = { "-I", "2m", NULL };
+  static const char *const small[] = {
+    "-I", "128k", "-o", "slab_chunk_max=65536", NULL
+  };
+  size_t len = 1u << 20;
+  CLEANUP_FREE uint8_t *buf = malloc (len);
+  enum esp_shared_answer a = ESP_SHARED_MISS;
+
+  mc_start (b, 0, large);
+  struct esp_cluster *c = cluster_open (b, mc_list (b, 0, 1));
+  struct esp_cache_key k = key_of (ESP_CACHE_RP, 1, 20);
+  fetch (c, &k, len, NULL);
+  mc_kill (b, 0);
+  mc_start (b, 0, small);
+  for (uint64_t begin = now_ms ();
+       a != ESP_SHARED_HIT && now_ms () - begin < 20000;) {
+    struct esp_shared_ticket t = { 0 };
+    fetch (c, &k, len, NULL);
+    a = esp_cluster_get (c, &k, buf, len, ESP_SHARED_LOOK, &t);
+    usleep (20000);
+  }
+  assert_int_equal (a, ESP_SHARED_HIT);
+  assert_true (is_bytes (buf, len, 1, 0));
+  assert_int_equal (cluster_out (c), 0);
+  assert_true (counters (c).errors > 0);
+  esp_cluster_close (c);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown (name, bench_setup, bench_teardown)
 
 int
@@ -177,7 +213,7 @@ main (void)
   static const struct CMUnitTest tests[] = {
     T (test_killed_and_restarted), T (test_stopped),
     T (test_stopped_at_the_start), T (test_no_node),
-    T (test_full),
+    T (test_full), T (test_smaller_items),
   };
 
   unit_init ();
