@@ -41,6 +41,8 @@
 #include "util/host.h"
 #include "util/stack.h"
 
+#define CHANGE_MAX (UINT32_C (512) << 20)       /* bytes */
+
 /* From after_fork to cleanup; each may be NULL. */
 static struct esp_memory *memory;
 static struct esp_shared *shared;
@@ -317,34 +319,41 @@ segcache_pwrite (nbdkit_next *next, void *handle, const void *buf,
   return esp_stats_write (h->counts.asked, r, count);
 }
 
+/* Zero and trim: a part at a time, as each segment of it is remembered while
+ * it is changed.
+ */
+static int
+change (nbdkit_next *next, const struct handle *h, uint32_t count,
+        uint64_t offset, uint32_t flags, int *err,
+        int (*verb) (nbdkit_next *, uint32_t, uint64_t, uint32_t, int *))
+{
+  int r = 0;
+
+  while (count > 0 && r == 0) {
+    uint32_t n = count < CHANGE_MAX ? count : CHANGE_MAX;
+    struct esp_cdisk_write *w = esp_cdisk_write_begin (h->disk, offset, n,
+                                                       err);
+    r = w ? verb (next, n, offset, flags, err) : -1;
+    if (w)
+      esp_cdisk_write_end (w, NULL);
+    count -= n;
+    offset += n;
+  }
+  return esp_stats_write (h->counts.asked, r, 0);
+}
+
 static int
 segcache_zero (nbdkit_next *next, void *handle, uint32_t count,
                uint64_t offset, uint32_t flags, int *err)
 {
-  const struct handle *h = handle;
-  struct esp_cdisk_write *w = esp_cdisk_write_begin (h->disk, offset, count,
-                                                     err);
-
-  if (!w)
-    return -1;
-  int r = next->zero (next, count, offset, flags, err);
-  esp_cdisk_write_end (w, NULL);
-  return esp_stats_write (h->counts.asked, r, 0);
+  return change (next, handle, count, offset, flags, err, next->zero);
 }
 
 static int
 segcache_trim (nbdkit_next *next, void *handle, uint32_t count,
                uint64_t offset, uint32_t flags, int *err)
 {
-  const struct handle *h = handle;
-  struct esp_cdisk_write *w = esp_cdisk_write_begin (h->disk, offset, count,
-                                                     err);
-
-  if (!w)
-    return -1;
-  int r = next->trim (next, count, offset, flags, err);
-  esp_cdisk_write_end (w, NULL);
-  return esp_stats_write (h->counts.asked, r, 0);
+  return change (next, handle, count, offset, flags, err, next->trim);
 }
 
 #define NAMES                                                           \
