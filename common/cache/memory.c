@@ -27,8 +27,10 @@
  * blocks take, but these are always there ...
  */
 #define ENTRIES_MIN 64u
-/* ... and so many more while fills and writes are on their way. */
-#define ENTRIES_BUSY (UINT32_C (1) << 18)
+/* ... and so many more, for segments of this many bytes together, while fills
+ * and writes are on their way.
+ */
+#define BUSY_SHIFT 34u
 #define HEADS_MIN 4096u
 #define CHUNK (64u * 1024u)             /* copied, then looked at again */
 
@@ -97,7 +99,7 @@ set_sizes (struct esp_memory *m, uint64_t max, unsigned shift)
   m->stride = (m->stride + LINE - 1) / LINE * LINE;
   m->frames_max = frames < UINT32_MAX - 1 ? (uint32_t) frames : UINT32_MAX - 1;
   m->entries_max = entries_for (m);
-  m->entries_room = m->entries_max + ENTRIES_BUSY;
+  m->entries_room = m->entries_max + (1u << (BUSY_SHIFT - shift));
   while (heads < m->entries_max)
     heads *= 2;
   m->heads_mask = heads - 1;

@@ -468,6 +468,39 @@ what_is_in_use_stays (void **state)
   esp_memory_write_end (m, &w, NULL);
 }
 
+/* Writes of more than there may be entries are on their way at once; too many
+ * are refused, and a fill is then nobody's but the reader's.
+ */
+static void
+entries_in_use_have_a_bound (void **state)
+{
+  enum { MOST = 1 << (34 - SHIFT) };
+  CLEANUP_MEMORY struct esp_memory *m = esp_memory_new (0, SHIFT);
+  CLEANUP_FREE struct esp_memory_write *w = calloc (MOST + 1000, sizeof *w);
+  struct esp_cache_key key;
+  struct esp_fill fill;
+  uint32_t n = 0;
+
+  (void) state;
+  for (; n < MOST + 1000; ++n) {
+    key = key_of (n);
+    if (esp_memory_write_begin (m, &key, 0, BLOCK, &w[n]) == -1)
+      break;
+  }
+  assert_true (n >= MOST && n < MOST + 1000);
+  assert_int_equal (counts (m).entries, n);
+  assert_int_equal (miss (m, n, 4 * KiB, KiB, false, &fill), ESP_MEMORY_FETCH);
+  assert_int_equal (fill.at, 4 * KiB);
+  assert_int_equal (fill.len, 4 * KiB);
+  assert_true (esp_memory_fill_stale (m, &fill));
+  end (m, n, &fill);
+  while (n > 0)
+    esp_memory_write_end (m, &w[--n], NULL);
+  assert_int_equal (counts (m).entries, 0);
+  write_begin (m, 7, 0, BLOCK, &w[0]);
+  esp_memory_write_end (m, &w[0], NULL);
+}
+
 static void
 segments_of_several_sizes_share_it (void **state)
 {
@@ -520,6 +553,7 @@ main (void)
     cmocka_unit_test (no_more_entries_than_their_bound),
     cmocka_unit_test (nothing_is_kept_without_a_bound),
     cmocka_unit_test (what_is_in_use_stays),
+    cmocka_unit_test (entries_in_use_have_a_bound),
     cmocka_unit_test (segments_of_several_sizes_share_it),
   };
   unit_init ();
