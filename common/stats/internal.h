@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Inside live counters: the file of a process (docs/formats.md, "Live
- * counters"), and what the files of this directory share.
+ * counters"), and what the files of this directory share:
+ *
+ *   stats.c    the process's counters: start, end, ticks, writing
+ *   rows.c     rows, and clients
+ *   file.c     the file: who lives
+ *   format.c   its bytes; names.c what they are called
+ *   each.c     reading
  *
  * Counters live in the process's own memory; its thread writes the rows that
  * changed into the file once a second, with pwrite, and readers pread it.
@@ -15,9 +21,11 @@
 #ifndef ESPALIER_STATS_INTERNAL_H
 #define ESPALIER_STATS_INTERNAL_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "stats/stats.h"
 
@@ -94,4 +102,67 @@ extern int stats_file_open_live (int dirfd, const char *name);
 extern void stats_publish_own (void);
 
 #pragma GCC visibility pop
+
+/* --- rows.c ---------------------------------------------------------------------- */
+#define STATS_CACHE_LINE 64
+
+struct slot {
+  struct esp_stats_row row;     /* first, and in lines of its own */
+  enum esp_stats_kind kind __attribute__ ((aligned (STATS_CACHE_LINE)));
+  struct esp_stats *stats;
+  unsigned refs;
+  int number;                   /* in the file; -1: in none */
+  LIST_ENTRY (slot) list;       /* of its kind */
+  TAILQ_ENTRY (slot) unused;    /* refs is 0 */
+  struct slot *disk;            /* CLIENT: whose counters grow too; counted */
+  uint64_t added[ESP_STATS_COUNTERS];   /* to DISK */
+  uint64_t written[ESP_STATS_COUNTERS];
+  char *name;
+};
+LIST_HEAD (slots, slot);
+
+struct ticker {
+  LIST_ENTRY (ticker) list;
+  esp_stats_fn fn;
+  void *arg;
+};
+
+struct esp_stats {
+  unsigned refs;                /* under the_lock */
+  pthread_t thread;
+  bool has_thread;
+
+  pthread_mutex_t tick_lock;    /* protects what follows */
+  LIST_HEAD (, ticker) tickers;
+  struct stats_file file;
+  struct stats_header header;
+  unsigned ticks;
+
+  pthread_mutex_t lock;         /* protects what follows */
+  pthread_cond_t wake;
+  bool stop;
+  struct slots kinds[ESP_STATS_KINDS];
+  TAILQ_HEAD (, slot) unused;
+  struct slot *rows[STATS_ROWS];        /* by number */
+  bool changed[STATS_ROWS];     /* to be written, whatever is in it */
+  uint32_t used;                /* numbers from here were never given */
+  unsigned numbered[ESP_STATS_KINDS];   /* rows that have one */
+  struct slot *process;
+  struct esp_stats_row nowhere; /* out of memory: counted for nobody */
+};
+
+/* A reference to a row; NULL when memory is out. */
+extern struct slot *slot_get_locked (struct esp_stats *stats,
+                                     enum esp_stats_kind kind,
+                                     const char *name);
+extern void slot_free_locked (struct esp_stats *stats, struct slot *slot);
+/* What all clients counted since the last time is their disks' too. */
+extern void clients_add_locked (struct esp_stats *stats);
+
+static inline uint64_t
+row_load (struct esp_stats_row *row, unsigned n)
+{
+  return atomic_load_explicit (&row->c[n], memory_order_relaxed);
+}
+
 #endif /* ESPALIER_STATS_INTERNAL_H */

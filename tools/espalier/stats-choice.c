@@ -98,11 +98,11 @@ add_argument (struct choice *c, const struct args *args, const char *text)
 {
   struct esp_export e;
 
+  if (!cli.store)
+    return CLI_OK;              /* another plugin's names are as they are */
   if (parse_quietly (text, &e) == -1 || e.client[0])
     return usage (args->cmd, "%s: give a venue (cafe, cafe/1) or a restore "
                   "point", text);
-  if (!cli.store)
-    return CLI_OK;
   if (e.is_rp)
     return add_rp_named (c, e.name);
   if (strchr (text, '/') || is_venue (e.name))

@@ -183,7 +183,8 @@ cell (struct table *t, const struct column *col, const struct line *l,
   double a = grown (l, col->a, rates), b = grown (l, col->b, rates);
 
   switch (col->how) {
-  case AS_NAME: table_cell (t, shown_name (l, name)); break;
+  case AS_NAME: table_cell (t, *l->name ? shown_name (l, name) : "\"\"");
+    break;
   case AS_PID: table_cellf (t, "%d", l->pid); break;
   case AS_PROGRAM: table_cell (t, l->program); break;
   case AS_NUMBER: cell_number (t, a, rates); break;
