@@ -3,6 +3,7 @@
 load ../lib/common
 load ../lib/center
 load ../lib/delayload
+load ../lib/segcache
 
 setup_store ()
 {
@@ -351,4 +352,29 @@ PY
     client s cafe@s 'assert h.pread(512, 0) == open("one.raw", "rb").read(512)'
     leave s
     fails 1 'Not a directory' espalier stats
+}
+
+# in_st FILTER: as `now`, of what is counted in st, and of ${names[@]} there
+in_st () { espalier stats --dir st --json "${names[@]}" | jq -e "$1" >/dev/null; }
+counted_in () { wait_for "$1" in_st "$1" || { espalier stats --dir st --json >&2; return 1; }; }
+
+@test "stats: the tiers of the segment cache, over another plugin" {
+    need_nbdsh
+    random_file disk 2097152 1
+    mkdir st cache
+    start_nbdkit a --filter="$OVERLAY" --filter="$SEGCACHE" file dir="$D" segcache-memory=64M \
+        segcache-dir="$D/cache" segcache-max=64M segcache-stats="$D/st" overlay-min-free=0
+    local names=()
+    # 100 bytes of a write read what is below: nobody asked for that.
+    client s 'disk' 'h.pread(65536, 0); h.pread(65536, 0); h.pread(65536, 0); h.pwrite(b"x" * 100, 1048576)'
+    counted_in '[.exports[] | [.name, .reads, .read_bytes, .writes, .write_bytes, .connections]] == [["disk", 3, 196608, 1, 100, 1]]'
+    counted_in '[.clients[] | [.name, .reads]] == [["disk", 3]]'
+    counted_in '[.tiers[] | [.name, .hits, .misses > 0, .read_bytes, .max]] == [["dir", 0, true, 0, 67108864], ["memory", 2, true, 131072, 67108864]]'
+    run espalier stats --dir st
+    [ "$status" -eq 0 ]
+    grep -qE '^memory +[0-9.]+% ' <<<"$output"
+    names=(disk)
+    counted_in '.exports | length == 1'
+    names=(dis)
+    counted_in '.exports == [] and .clients == []'
 }
