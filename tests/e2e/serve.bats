@@ -200,6 +200,8 @@ h.pwrite(b"secret", 100); h.flush()'
     need nbdinfo
     two_venues
     espalier serve --daemon --socket "$D/d.sock" --pidfile "$D/d.pid" >serve.log 2>&1 3>&- </dev/null
+    # nbdkit listens before it goes into the background, and writes that there.
+    wait_for "its pid" test -s d.pid
     PIDS+=("$(cat d.pid)")
     SOCK=$D/d.sock
     [ "$(nbdinfo --size "$(uri cafe)")" -eq 2097152 ]
