@@ -77,7 +77,7 @@ struct node {
   _Atomic bool good;            /* set under lock; read without */
   _Atomic bool spoiled;         /* too much pending: no exports any more */
   _Atomic size_t item_max;      /* bytes of an item; 0: not known */
-  _Atomic uint64_t full_until, no_wait_until;   /* ms */
+  _Atomic uint64_t full_until, no_wait_until, exports_from;     /* ms */
   _Atomic unsigned lies_in_row;
   _Atomic uint64_t hits, misses, errors, timeouts, lies, full, answer_us;
 
@@ -142,10 +142,11 @@ extern void node_ask_limit (struct node *node);
 extern uint64_t node_probe_at (struct node *node);
 
 /* --- the list (cluster-list.c) ------------------------------------------------------ */
-#define SETTLE_MS 5000u         /* after a change no export uses nodes */
+#define SETTLE_MS 3000u         /* no export uses a node that came so lately */
+#define LEFT_MS 10000u          /* writes delete on a node that left */
 struct list {
   _Atomic unsigned refs;
-  uint64_t exports_from;        /* ms */
+  uint64_t left_until;          /* ms */
   size_t n, left;
   struct node *node[];          /* N, then LEFT that are no longer in it: servers
                                  * that did not see the change yet ask them */

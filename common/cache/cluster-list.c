@@ -8,9 +8,9 @@
  * Exports are written, so their keys must not be found on a node that missed
  * a write because the key did not belong to it then.  A write therefore
  * deletes its key on all nodes; nodes that are put into the list are empty
- * (the manual says so); and for some seconds behind a change, until all
- * servers have seen it, no export uses the nodes, while writes still delete on
- * those that left.
+ * (the manual says so), and used for exports only when all servers have seen
+ * them, so that no write passes them by; and writes still delete on nodes that
+ * left lately, which others may still read from.
  */
 
 #include <config.h>
@@ -69,7 +69,8 @@ list_pick (const struct list *list, const struct esp_cache_key *key)
   if (key->kind == ESP_CACHE_RP)
     return highest (list, key, true);
   node = list_owner (list, key);
-  if (!node || !node->good || node->spoiled || mono_ms () < list->exports_from)
+  if (!node || !node->good || node->spoiled ||
+      mono_ms () < COUNTED (node->exports_from))
     return NULL;
   return node;
 }
@@ -100,8 +101,9 @@ add_left (struct list *list, const struct list *old)
 {
   size_t n = old->n;
 
-  if (mono_ms () < old->exports_from)
+  if (mono_ms () < old->left_until)
     n += old->left;
+  list->left_until = mono_ms () + LEFT_MS;
   for (size_t i = 0; i < n; ++i)
     if (!list_find (list, old->node[i]->id))
       list->node[list->n + list->left++] = node_ref (old->node[i]);
@@ -117,7 +119,6 @@ list_make (struct esp_cluster *cluster, const struct list *old,
   if (!list)
     return NULL;
   list->refs = 1;
-  list->exports_from = settle ? mono_ms () + SETTLE_MS : 0;
   for (; list->n < n; ++list->n) {
     struct node *node = node_of (cluster, old, &nodes->node[list->n]);
     if (!node) {
@@ -125,6 +126,8 @@ list_make (struct esp_cluster *cluster, const struct list *old,
       return NULL;
     }
     list->node[list->n] = node;
+    if (settle && !list_find (old, node->id))
+      SET_TO (node->exports_from, mono_ms () + SETTLE_MS);
   }
   if (old)
     add_left (list, old);

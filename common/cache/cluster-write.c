@@ -43,7 +43,7 @@ esp_cluster_write_end (struct esp_cluster *cluster,
   CLEANUP_LIST struct list *list = list_current (cluster);
   size_t n = list->n;
 
-  if (mono_ms () < list->exports_from)
+  if (mono_ms () < list->left_until)
     n += list->left;
   for (size_t i = 0; i < n; ++i)
     node_forget (list->node[i], key);

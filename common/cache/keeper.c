@@ -61,16 +61,6 @@ same_nodes (const struct list *list, const struct esp_nodes *nodes)
   return found == nodes->n && found == list->n;
 }
 
-/* Was it changed while other servers may not have seen it? */
-static bool
-fresh (const struct esp_cluster *c)
-{
-  struct timespec now;
-
-  clock_gettime (CLOCK_REALTIME, &now);
-  return now.tv_sec - c->file_mtime.tv_sec < (time_t) (SETTLE_MS / 1000);
-}
-
 void
 keeper_read_file (struct esp_cluster *c, bool first)
 {
@@ -89,7 +79,7 @@ keeper_read_file (struct esp_cluster *c, bool first)
   }
   CLEANUP_LIST struct list *list = list_current (c);
   if (!same_nodes (list, nodes) &&
-      list_set (c, nodes, !first || fresh (c)) == 0)
+      list_set (c, nodes, !first) == 0)
     esp_debug ("cache nodes: %zu of %s", nodes->n, c->nodes_file);
 }
 
