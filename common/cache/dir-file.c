@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The file of the directory: whose it is, how large, who uses it.
  *
- * Users hold a shared flock on the file as long as they have it open.  Who
- * gets it exclusively is alone and may make the file anew, or begin another
- * era; every opener tries that first, and then takes the file as it is.
+ * Users hold a shared flock on the directory as long as they have the file
+ * open.  Who gets it exclusively is alone and may make the file anew, or begin
+ * another era; every opener tries that first, and then takes the file as it
+ * is.  (A lock on the file would not keep anybody from making a second one
+ * when somebody removed the first: then writes of some would not be seen by
+ * others.)
  *
  * Nothing is synced but two marks.  A new file says whose it is before it
  * has a size, so that we never take somebody's file for a half-made one of
@@ -38,6 +41,7 @@
 
 #define GROUPS_WANTED 16u       /* before groups get larger */
 #define WAIT_MS 10000u          /* for who makes the file, or counts in it */
+#define BAD_TRIES 10u           /* of 10 ms: see try_attach */
 
 /* --- the header ------------------------------------------------------------ */
 
@@ -331,70 +335,85 @@ join (struct esp_cdir *dir, uint64_t max)
   return map (dir, &fixed) == 0 ? 1 : -1;
 }
 
+/* 0: there is none, and CREATE is not set. */
+static int
+open_file (struct esp_cdir *dir, bool create)
+{
+  struct stat st;
+
+  if (dir->fd != -1)
+    close (dir->fd);            /* of the last try */
+  dir->fd = openat (dir->dirfd, CDIR_FILE, O_RDWR | (create ? O_CREAT : 0)
+                    | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600);
+  if (dir->fd == -1 && errno == ENOENT && !create)
+    return 0;
+  if (dir->fd == -1 || fstat (dir->fd, &st) == -1) {
+    esp_error ("open: %s: %m", dir->path);
+    return -1;
+  }
+  return S_ISREG (st.st_mode) ? 1 : foreign (dir);
+}
+
 /* 1 with the shared lock and a map, 0 to try again, -1 reported. */
 static int
 try_attach (struct esp_cdir *dir, uint64_t max, unsigned *bad)
 {
   int r;
 
-  if (esp_lock (dir->fd, true) == 0) {
-    if (prepare (dir, max) == -1)
+  if (esp_lock (dir->dirfd, true) == 0) {
+    if (open_file (dir, true) == -1 || prepare (dir, max) == -1)
       return -1;
   }
   else if (errno != EWOULDBLOCK) {
     esp_error ("flock: %s: %m", dir->path);
     return -1;
   }
-  if (esp_lock (dir->fd, false) == -1)
+  if (esp_lock (dir->dirfd, false) == -1)
     return 0;                   /* somebody prepares it */
-  r = join (dir, max);
+  r = open_file (dir, false);
+  if (r == 1)
+    r = join (dir, max);
   if (r != 0)
     return r;
-  /* Twice: it may have been cut, or left half made, just between the two; and
-   * of several that see that one must get it alone.
+  /* It may not have been made yet, or been left half made; and of several
+   * that see that one must get it alone.
    */
-  flock (dir->fd, LOCK_UN);     /* cannot fail for a lock that is held */
-  if (++*bad <= 2)
+  flock (dir->dirfd, LOCK_UN);  /* cannot fail for a lock that is held */
+  if (++*bad < BAD_TRIES)
     return 0;
   errno = EBUSY;
-  esp_error ("%s: is damaged or of another version, and others use it:"
-             " restart them", dir->path);
+  esp_error ("%s: was removed, is damaged, or of another version, and others"
+             " use it: restart them", dir->path);
   return -1;
 }
 
 static int
-open_file (struct esp_cdir *dir)
+open_where (struct esp_cdir *dir, const char *where)
 {
-  struct stat st;
-
-  dir->fd = open (dir->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW
-                  | O_NONBLOCK | O_NOCTTY, 0600);
-  if (dir->fd == -1 || fstat (dir->fd, &st) == -1) {
-    esp_error ("open: %s: %m", dir->path);
-    return -1;
-  }
-  return S_ISREG (st.st_mode) ? 0 : foreign (dir);
-}
-
-int
-cdir_attach (struct esp_cdir *dir, uint64_t max)
-{
-  unsigned bad = 0;
-  int r;
-
   if (esp_guard_init () == -1) {
     esp_error ("sigaction: %m");
     return -1;
   }
-  if (!max_ok (max)) {
-    char n[16];
+  dir->dirfd = open (where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (dir->dirfd == -1)
+    esp_error ("open: %s: %m", where);
+  return dir->dirfd == -1 ? -1 : 0;
+}
 
+int
+cdir_attach (struct esp_cdir *dir, const char *where, uint64_t max)
+{
+  unsigned bad = 0;
+  char n[16];
+  int r;
+
+  if (!max_ok (max)) {
     errno = EINVAL;
     esp_error ("%s: cannot be of at most %s: 16M is the least, 64T the most",
                dir->path, esp_size_format (max, n));
     return -1;
   }
-  if (open_file (dir) == -1)
+  if (open_where (dir, where) == -1)
     return -1;
   for (unsigned ms = 0; ms < WAIT_MS; ms += 10) {
     r = try_attach (dir, max, &bad);
@@ -413,71 +432,7 @@ cdir_detach (struct esp_cdir *dir)
 {
   unmap (dir);
   if (dir->fd != -1)
-    close (dir->fd);            /* and so the lock */
-}
-
-/* --- while it is open ------------------------------------------------------- */
-
-int
-cdir_guarded (struct esp_cdir *dir, int (*fn) (void *arg), void *arg)
-{
-  int r = esp_guard_call (fn, arg);
-
-  if (r == -1) {
-    atomic_fetch_add (&dir->errors, 1);
-    if (!atomic_exchange (&dir->broken, true))
-      esp_warning ("%s: was cut, or its disk fails: not used until this"
-                   " process is started again", dir->path);
-  }
-  return r;
-}
-
-static int
-load_written (void *arg)
-{
-  return (int) atomic_load (&cdir_header (arg)->written);
-}
-
-static int
-say_writing (void *arg)
-{
-  atomic_store (&cdir_header (arg)->written, CDIR_SAYING);
-  return 0;
-}
-
-static int
-say_written (void *arg)
-{
-  atomic_store (&cdir_header (arg)->written, CDIR_WRITTEN);
-  return 0;
-}
-
-/* Whoever finds SAYING syncs, too: the other one may not be done. */
-int
-cdir_mark_written (struct esp_cdir *dir)
-{
-  int r;
-
-  if (atomic_load (&dir->marked))
-    return 0;
-  ESP_LOCK_SCOPE (&dir->lock);
-  r = cdir_guarded (dir, load_written, dir);
-  if (r == -1)
-    return -1;
-  if (r != CDIR_WRITTEN &&
-      (cdir_guarded (dir, say_writing, dir) == -1 ||
-       msync (dir->map, CDIR_HEADER, MS_SYNC) == -1 ||
-       cdir_guarded (dir, say_written, dir) == -1))
-    return -1;
-  atomic_store (&dir->marked, true);
-  return 0;
-}
-
-/* All who have it mapped find nothing there. */
-void
-cdir_cut (struct esp_cdir *dir)
-{
-  if (ftruncate (dir->fd, 0) == -1)
-    esp_error ("truncate: %s: %m: remove it, or what clients wrote may be"
-               " hidden by what was there before", dir->path);
+    close (dir->fd);
+  if (dir->dirfd != -1)
+    close (dir->dirfd);         /* and so the lock */
 }

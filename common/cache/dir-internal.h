@@ -121,6 +121,7 @@ cdir_tag (uint64_t way)
 
 /* --- an open one ------------------------------------------------------------ */
 struct esp_cdir {
+  int dirfd;                    /* the lock */
   int fd;
   char *path;
   const struct esp_sealer *sealer;
@@ -138,13 +139,18 @@ struct esp_cdir {
     errors, lies;
 };
 
-/* dir-file.c: open, check or make dir->path; lock and map it.  Reports. */
-extern int cdir_attach (struct esp_cdir *dir, uint64_t max);
+/* dir-file.c: open, check or make dir->path, in WHERE; lock and map it.
+ * Reports.
+ */
+extern int cdir_attach (struct esp_cdir *dir, const char *where,
+                        uint64_t max);
 extern void cdir_detach (struct esp_cdir *dir);
 /* The header of a new file of at most MAX bytes, and where its slots begin. */
 extern void cdir_geometry (uint64_t max, struct cdir_fixed *out,
                            uint64_t *slots);
 extern uint64_t cdir_sum (const struct cdir_fixed *fixed);
+
+/* --- dir-guard.c ------------------------------------------------------------ */
 /* Say durably that an export is written, once for each process.  -1: that
  * cannot be done (reports nothing).
  */

@@ -62,7 +62,7 @@ open_dir (struct esp_cdir *cdir, const char *dir, uint64_t max)
     esp_error ("%s: %m", dir);
     return -1;
   }
-  return cdir_attach (cdir, max);
+  return cdir_attach (cdir, dir, max);
 }
 
 struct esp_cdir *
@@ -75,7 +75,7 @@ esp_cdir_open (const char *dir, uint64_t max, const struct esp_sealer *sealer)
     esp_error ("%s: %m", dir);
     return NULL;
   }
-  cdir->fd = -1;
+  cdir->dirfd = cdir->fd = -1;
   cdir->sealer = sealer;
   pthread_mutex_init (&cdir->lock, NULL);
   if (open_dir (cdir, dir, max) == 0)

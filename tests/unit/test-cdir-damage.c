@@ -267,6 +267,29 @@ cut_and_opened_by_another (void **state)
   esp_cdir_close (d);
 }
 
+/* Who made another one would not see what the others write. */
+static void
+removed_while_it_is_open (void **state)
+{
+  struct esp_cdir *d = cdir_open ();
+  char path[400];
+
+  (void) state;
+  snprintf (path, sizeof path, "%s/segcache", cdir_where);
+  assert_int_equal (unlink (path), 0);
+  assert_null (esp_cdir_open (cdir_where, MAX, cdir_check));
+  assert_int_equal (errno, EBUSY);
+  assert_non_null (strstr (unit_error, "was removed"));
+  assert_int_equal (access (path, F_OK), -1);
+  /* Who has it goes on, and then it is made. */
+  assert_true (cdir_put (d, &key, 0, SEGMENT));
+  assert_true (cdir_has (d, &key, 0, SEGMENT));
+  esp_cdir_close (d);
+  d = cdir_open ();
+  assert_false (cdir_has (d, &key, 0, SEGMENT));
+  esp_cdir_close (d);
+}
+
 /* --- the file, before it is opened ---------------------------------------- */
 
 /* Made anew, with a warning or not; then it works. */
@@ -469,6 +492,7 @@ main (void)
     TEST (cut_while_it_is_open),
     TEST (a_forget_that_cannot_be_done),
     TEST (cut_and_opened_by_another),
+    TEST (removed_while_it_is_open),
     TEST (bytes_of_the_header),
     TEST (numbers_that_are_none),
     TEST (other_lengths),
