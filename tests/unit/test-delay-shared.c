@@ -75,9 +75,18 @@ counters (struct scene *s)
   return c;
 }
 
+/* Of what the engine's threads may be changing. */
+static unsigned
+look (const unsigned *n)
+{
+  ESP_LOCK_SCOPE (&cache.lock);
+  return *n;
+}
+
 static unsigned
 total (const unsigned *n)
 {
+  ESP_LOCK_SCOPE (&cache.lock);
   unsigned sum = 0;
 
   for (size_t i = 0; i < ENTRIES; i++)
@@ -184,7 +193,7 @@ test_some_hits (void **state)
   assert_int_equal (counters (&s).segments, misses);
   assert_int_equal (counters (&s).from_cluster, ENTRIES - misses);
   for (size_t e = 0; e < ENTRIES; e++)
-    assert_int_equal (cache.asked[e], 1);
+    assert_int_equal (look (&cache.asked[e]), 1);
   scene_end (&s);
   assert_int_equal (total (cache.puts), misses);
 }
@@ -227,9 +236,9 @@ test_broken_center (void **state)
   fakes[0].fails = EIO;
   scene_begin (state, &s, ITEM_NONE);
   assert_int_equal (disk_read (&s.disk, 0, DISK), EIO);
-  for (int i = 0; i < 2000 && cache.given_up < ENTRIES; i++)
+  for (int i = 0; i < 2000 && look (&cache.given_up) < ENTRIES; i++)
     usleep (1000);
-  assert_int_equal (cache.given_up, ENTRIES);
+  assert_int_equal (look (&cache.given_up), ENTRIES);
   set_items (0, ENTRIES, ITEM_VALUE);   /* another has one */
   assert_int_equal (disk_read (&s.disk, 0, DISK), 0);
   scene_end (&s);
@@ -253,7 +262,7 @@ test_cannot_be_kept (void **state)
   assert_int_equal (err, EIO);
   assert_non_null (strstr (unit_error, strerror (EFBIG)));
   assert_int_equal (counters (&s).from_cluster, 0);
-  assert_int_equal (cache.lied, 0);
+  assert_int_equal (look (&cache.lied), 0);
   assert_int_equal (disk_read (&s.disk, 0, DISK), 0);
   assert_int_equal (fake_requests (), 0);
   scene_end (&s);
@@ -287,13 +296,6 @@ read_all (void *arg)
   return (void *) (intptr_t) disk_read (&s->disk, 0, DISK);
 }
 
-static unsigned
-busy (void)
-{
-  ESP_LOCK_SCOPE (&cache.lock);
-  return cache.busy;
-}
-
 static void
 test_busy (void **state)
 {
@@ -303,7 +305,7 @@ test_busy (void **state)
 
   scene_begin (state, &s, ITEM_OTHERS);
   pthread_create (&thread, NULL, read_all, &s);
-  while (busy () < 3 * ENTRIES)
+  while (look (&cache.busy) < 3 * ENTRIES)
     usleep (1000);
   set_items (0, ENTRIES, ITEM_VALUE);
   pthread_join (thread, &r);
@@ -324,7 +326,7 @@ test_takeover (void **state)
   scene_begin (state, &s, ITEM_OTHERS);
   assert_int_equal (disk_read (&s.disk, 0, DISK), 0);
   for (size_t e = 0; e < ENTRIES; e++) {
-    assert_int_equal (cache.asked[e], 6);
+    assert_int_equal (look (&cache.asked[e]), 6);
     assert_int_equal (fake_fetched (e), 1);
   }
   scene_end (&s);
@@ -342,7 +344,7 @@ test_busy_holds_up_nobody (void **state)
   set_items (0, ENTRIES / 2, ITEM_OTHERS);
   scene_start (&s, 1);
   pthread_create (&thread, NULL, read_all, &s);
-  while (busy () < ENTRIES)
+  while (look (&cache.busy) < ENTRIES)
     usleep (1000);
   for (size_t e = 0; e < ENTRIES; e++)
     assert_int_equal (fake_fetched (e), e >= ENTRIES / 2);
@@ -371,9 +373,9 @@ test_stop (void **state)
   scene_start (&s, 4);
   fakes[0].hangs = true;
   prefetch_all (&s);
-  while (fakes[0].flying == 0 || busy () < ENTRIES / 4)
+  while (fakes[0].flying == 0 || look (&cache.busy) < ENTRIES / 4)
     usleep (1000);
-  assert_true (cache.open > 0);
+  assert_true (look (&cache.open) > 0);
   uint64_t begin = now_us ();
   scene_end (&s);
   assert_true (now_us () - begin < 1000000);
@@ -456,13 +458,6 @@ test_hydration (void **state)
   scene_end (&s);
 }
 
-static unsigned
-asked (void)
-{
-  ESP_LOCK_SCOPE (&cache.lock);
-  return total (cache.asked);
-}
-
 static void *
 read_first (void *arg)
 {
@@ -488,7 +483,7 @@ test_hydration_makes_way (void **state)
   s.disk = disk_open (s.delay, s.t, 0);
   pthread_create (&thread, NULL, read_first, &s);
   usleep (2500000);
-  assert_int_equal (asked (), 1);
+  assert_int_equal (total (cache.asked), 1);
   fakes[0].hangs = false;
   pthread_join (thread, &r);
   assert_int_equal ((int) (intptr_t) r, 0);
