@@ -36,6 +36,15 @@ make_way (struct request *r)
     delay_cond_wait (&delay->calm, &delay->lock, until);
 }
 
+bool
+cached_is_there (void)
+{
+  struct esp_shared *shared = esp_shared_ref ();
+
+  esp_shared_unref (shared);
+  return shared != NULL;
+}
+
 void
 cached_begin (struct request *r)
 {
@@ -159,8 +168,8 @@ take_hit (struct request *r, size_t i, struct esp_shared *shared,
   return NEED_FETCH;
 }
 
-enum need
-cached_ask (struct request *r, size_t i)
+static enum need
+ask (struct request *r, size_t i, unsigned flags)
 {
   struct esp_have *have = r->point->have;
   struct slot *s = &r->slots[i];
@@ -172,8 +181,7 @@ cached_ask (struct request *r, size_t i)
     return NEED_FETCH;
   struct esp_cache_key key = key_of (r, i);
   size_t len = esp_have_raw_size (have, r->first + i);
-  s->ticket = s->flight->ticket;
-  switch (esp_shared_get (shared, &key, r->raw, len, flags_of (r),
+  switch (esp_shared_get (shared, &key, r->raw, len, flags_of (r) | flags,
                           &s->ticket)) {
   case ESP_SHARED_HIT: return take_hit (r, i, shared, &key, len, &want);
   case ESP_SHARED_BUSY: return leave_busy (r, i);
@@ -181,6 +189,23 @@ cached_ask (struct request *r, size_t i)
   }
   s->asked = true;
   return NEED_FETCH;
+}
+
+enum need
+cached_ask (struct request *r, size_t i)
+{
+  r->slots[i].ticket = r->slots[i].flight->ticket;
+  return ask (r, i, 0);
+}
+
+/* With a ticket of its own: the flight's has waited for a lease. */
+enum need
+cached_look (struct request *r, size_t i)
+{
+  enum need need = ask (r, i, ESP_SHARED_LOOK);
+
+  cached_give_up (r, i);        /* after a lie there is a lease */
+  return need;
 }
 
 /* --- what becomes of a miss --------------------------------------------------- */

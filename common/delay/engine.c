@@ -344,6 +344,13 @@ init (struct esp_delay *delay)
 }
 
 static void
+wake_pool_locked (struct pool *pool)
+{
+  pthread_cond_broadcast (&pool->work);
+  pthread_cond_broadcast (&pool->look);
+}
+
+static void
 wake_all_locked (struct esp_delay *delay)
 {
   struct pool *pool;
@@ -352,7 +359,7 @@ wake_all_locked (struct esp_delay *delay)
   LIST_FOREACH (leg, &delay->legs, list)
     atomic_store (&leg->cancel, true);
   LIST_FOREACH (pool, &delay->pools, list)
-    pthread_cond_broadcast (&pool->work);
+    wake_pool_locked (pool);
   pthread_cond_broadcast (&delay->tick);
   pthread_cond_broadcast (&delay->keep);
   pthread_cond_broadcast (&delay->calm);

@@ -134,6 +134,8 @@ new_locked (struct point *point, size_t entry, enum delay_class class)
   f->point = point;
   f->entry = entry;
   f->class = f->born = class;
+  f->look_after = LOOK_FIRST;
+  f->look_at = delay_now () + LOOK_FIRST;
   SLIST_INIT (&f->links);
   LIST_INSERT_HEAD (&point->delay->flights[bucket (point, entry)], f, hash);
   point_ref_locked (point);

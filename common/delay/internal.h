@@ -4,6 +4,7 @@
  *   engine.c   start, stop, points (the restore points that are in use)
  *   flight.c   flights: joining, queues, what becomes of them
  *   worker.c   pools of threads: a flight becomes a request
+ *   looker.c   cached segments while all of those wait for a center
  *   request.c  a request: locks, checks, sources one after another
  *   cached.c   its questions to the segment cache, before the sources
  *   legs.c     its questions to sources: arriving, making way, hedging
@@ -45,6 +46,8 @@
 #define READAHEAD_DEFAULT (UINT64_C (16) << 20)
 #define BACKGROUND_CONNECTIONS 2u
 #define SECOND UINT64_C (1000000)               /* in microseconds */
+#define LOOK_FIRST (SECOND / 50)        /* a demand's wait for a worker until
+                                         * the looker looks for it */
 /* Background makes way so long at a time: far below any time-out. */
 #define YIELD_MAX (2 * SECOND)
 #define WHY_MAX 512
@@ -91,6 +94,7 @@ struct flight {
   uint64_t since;               /* ELSEWHERE: another process has its lock */
   uint64_t due;                 /* ELSEWHERE: another server fetches it */
   struct esp_shared_ticket ticket;      /* from one question to the next */
+  uint64_t look_at, look_after; /* the looker's: when next, and behind that */
   SLIST_HEAD (, waiter_link) links;
 };
 TAILQ_HEAD (flight_queue, flight);
@@ -102,13 +106,15 @@ struct pool {
   LIST_ENTRY (pool) list;
   struct esp_delay *delay;
   char *name;
-  pthread_cond_t work;
+  pthread_cond_t work, look;
   struct flight_queue queue[CLASSES];
   size_t queued[CLASSES];
   unsigned busy[CLASSES];
   unsigned idle;                /* threads that wait for work */
   unsigned nthreads;
   pthread_t *threads;
+  pthread_t looker;
+  bool has_looker;
 };
 
 /* --- where from ---------------------------------------------------------- */
@@ -314,6 +320,8 @@ extern void *ticker_run (void *delay);
 extern struct pool *pool_get_locked (struct esp_delay *delay,
                                      const char *name);
 extern void pool_wake_locked (struct pool *pool);
+/* looker.c: a thread of a pool. */
+extern void *looker_run (void *pool);
 /* The stop flag is set and all were woken: wait for the threads; free. */
 extern void pools_join (struct esp_delay *delay);
 extern void pools_free (struct esp_delay *delay);
@@ -325,6 +333,11 @@ extern uint64_t tokens_wait_locked (struct esp_delay *delay);
 /* request.c: SLOTS are flights of following entries, in state FLYING. */
 extern struct request *request_new_locked (struct flight *first, size_t n);
 extern void request_run (struct request *request);
+/* Ask only the segment cache, and wait for nobody; then end it: what was not
+ * there is queued again.
+ */
+extern void request_look (struct request *request);
+extern void request_look_end_locked (struct request *request);
 /* The flight that ENTRY still has to end, NULL where the other leg has it. */
 extern struct flight *request_claim (struct request *request, size_t entry);
 /* Keep what was claimed, and unlock it.  0, or -1 with request->store_err. */
@@ -351,9 +364,12 @@ enum need {
   NEED_DONE,                    /* its flight was ended, or left */
   NEED_STOP,                    /* it could not be kept: request->store_err */
 };
+extern bool cached_is_there (void);
 extern void cached_begin (struct request *request);
 /* Ask for slot I's entry, which is locked. */
 extern enum need cached_ask (struct request *request, size_t i);
+/* The same without a lease, and without waiting for another's. */
+extern enum need cached_look (struct request *request, size_t i);
 /* Slot I's entry came from a source: give it to others. */
 extern void cached_put (struct request *request, size_t i, const void *raw,
                         size_t len);

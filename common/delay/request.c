@@ -165,6 +165,16 @@ look (struct point *p, size_t entry)
   return NEED_NOTHING;
 }
 
+/* It is here, or another process has it. */
+static void
+leave_locked (struct request *r, size_t i, enum need need)
+{
+  if (need == NEED_NOTHING)
+    request_slot_end_locked (r, i, 0, NULL);
+  else
+    flight_elsewhere_locked (request_slot_leave_locked (r, i));
+}
+
 /* One slot.  True: it has to be fetched. */
 static bool
 prepare_one (struct request *r, size_t i)
@@ -176,10 +186,7 @@ prepare_one (struct request *r, size_t i)
   if (need != NEED_NOTHING && need != NEED_ELSEWHERE)
     return need == NEED_FETCH;
   ESP_LOCK_SCOPE (&r->point->delay->lock);
-  if (need == NEED_NOTHING)
-    request_slot_end_locked (r, i, 0, NULL);
-  else
-    flight_elsewhere_locked (request_slot_leave_locked (r, i));
+  leave_locked (r, i, need);
   return false;
 }
 
@@ -393,6 +400,38 @@ fetch (struct request *r)
     else if (r->left == left && a.tried == tried)
       fail (r, false, EPROTO, "an answer without its segments");
   }
+}
+
+/* --- the two ways --------------------------------------------------------------- */
+
+void
+request_look (struct request *r)
+{
+  struct esp_delay *delay = r->point->delay;
+  enum need need = look (r->point, r->first);
+
+  if (need == NEED_FETCH) {
+    cached_begin (r);
+    need = cached_look (r, 0);
+  }
+  if (need == NEED_FETCH || need == NEED_STOP)
+    esp_have_unlock (r->point->have, r->first);
+  if (r->set)
+    sources_put (delay, ESP_STEAL (r->set));
+  if (need != NEED_NOTHING && need != NEED_ELSEWHERE)
+    return;
+  ESP_LOCK_SCOPE (&delay->lock);
+  leave_locked (r, 0, need);
+}
+
+void
+request_look_end_locked (struct request *r)
+{
+  if (r->left > 0 && r->store_err)
+    request_slot_end_locked (r, 0, r->store_err, r->store_why);
+  else if (r->left > 0)
+    flight_requeue_locked (request_slot_leave_locked (r, 0));
+  request_free_locked (r);
 }
 
 void

@@ -158,6 +158,14 @@ request_size_locked (struct pool *pool, struct flight *f)
   return n < most ? n : most;
 }
 
+/* Nobody is left who could take a demand. */
+static void
+look_locked (struct pool *pool)
+{
+  if (pool->idle == 0 && !TAILQ_EMPTY (&pool->queue[CLASS_DEMAND]))
+    pthread_cond_signal (&pool->look);
+}
+
 static struct request *
 take_locked (struct pool *pool, uint64_t *until)
 {
@@ -172,6 +180,7 @@ take_locked (struct pool *pool, uint64_t *until)
     return NULL;
   }
   pool->busy[c]++;
+  look_locked (pool);
   return r;
 }
 
@@ -221,6 +230,7 @@ static void
 pool_free (struct pool *pool)
 {
   pthread_cond_destroy (&pool->work);
+  pthread_cond_destroy (&pool->look);
   free (pool->threads);
   free (pool->name);
   free (pool);
@@ -241,6 +251,8 @@ start_locked (struct pool *pool)
       break;
     pool->nthreads++;
   }
+  pool->has_looker = pthread_create (&pool->looker, NULL, looker_run,
+                                     pool) == 0;
   return 0;
 }
 
@@ -256,6 +268,7 @@ pool_get_locked (struct esp_delay *delay, const char *name)
     return NULL;
   pool->delay = delay;
   delay_cond_init (&pool->work);
+  delay_cond_init (&pool->look);
   for (enum delay_class c = 0; c < CLASSES; ++c)
     TAILQ_INIT (&pool->queue[c]);
   pool->name = strdup (name);
@@ -271,6 +284,8 @@ pool_wake_locked (struct pool *pool)
 {
   if (pool->idle)
     pthread_cond_signal (&pool->work);
+  else
+    look_locked (pool);
 }
 
 void
@@ -278,9 +293,12 @@ pools_join (struct esp_delay *delay)
 {
   struct pool *pool;
 
-  LIST_FOREACH (pool, &delay->pools, list)
+  LIST_FOREACH (pool, &delay->pools, list) {
     for (unsigned i = 0; i < pool->nthreads; ++i)
       pthread_join (pool->threads[i], NULL);
+    if (pool->has_looker)
+      pthread_join (pool->looker, NULL);
+  }
   ESP_LOCK_SCOPE (&delay->lock);
   while (delay->hedges > 0)
     delay_cond_wait (&delay->calm, &delay->lock, UINT64_MAX);

@@ -21,7 +21,7 @@ static struct cache {
   bool on;
   struct delayed *d;
   enum item item[ENTRIES];
-  unsigned asked[ENTRIES], puts[ENTRIES];
+  unsigned asked[ENTRIES], looked[ENTRIES], puts[ENTRIES];
   uint64_t lease[ENTRIES], leases;
   unsigned patience;            /* questions until another's lease is over */
   unsigned open, given_up, lied, wrong, busy;   /* wrong: calls that are */
@@ -74,7 +74,7 @@ esp_shared_get (struct esp_shared *shared, const struct esp_cache_key *key,
   (void) shared;
   ESP_LOCK_SCOPE (&cache.lock);
   check_key (key, flags);
-  cache.asked[n]++;
+  (flags & ESP_SHARED_LOOK ? cache.looked : cache.asked)[n]++;
   switch (cache.item[n]) {
   case ITEM_VALUE:
     cache.wrong += len != delayed_raw (cache.d, n, buf);
@@ -83,10 +83,13 @@ esp_shared_get (struct esp_shared *shared, const struct esp_cache_key *key,
     ticket->from = cache.from;
     return ESP_SHARED_HIT;
   case ITEM_NONE:
-    return lease_locked (n, ticket);
+    return flags & ESP_SHARED_LOOK ? ESP_SHARED_MISS
+      : lease_locked (n, ticket);
   default:
     break;
   }
+  if (flags & ESP_SHARED_LOOK)
+    return ESP_SHARED_MISS;
   if (cache.patience && ++ticket->tries > cache.patience)
     return lease_locked (n, ticket);
   cache.busy++;
@@ -129,6 +132,8 @@ esp_shared_give_up (struct esp_shared *shared,
   (void) shared;
   ESP_LOCK_SCOPE (&cache.lock);
   check_key (key, cache.flags_seen);
+  if (ticket->lease == 0)
+    return;
   cache.given_up++;
   end_lease_locked (key->segment, ticket, ITEM_NONE);
 }

@@ -125,7 +125,7 @@ test_hits (void **state)
   assert_int_equal (fake_requests (), 0);
   assert_int_equal (counters (&s).from_cluster, ENTRIES);
   assert_int_equal (counters (&s).segments, 0);
-  assert_int_equal (total (cache.asked), ENTRIES);
+  assert_int_equal (total (cache.asked) + total (cache.looked), ENTRIES);
   scene_end (&s);
 }
 
@@ -193,7 +193,7 @@ test_some_hits (void **state)
   assert_int_equal (counters (&s).segments, misses);
   assert_int_equal (counters (&s).from_cluster, ENTRIES - misses);
   for (size_t e = 0; e < ENTRIES; e++)
-    assert_int_equal (look (&cache.asked[e]), 1);
+    assert_true (look (&cache.asked[e]) <= 1);
   scene_end (&s);
   assert_int_equal (total (cache.puts), misses);
 }
@@ -354,6 +354,67 @@ test_busy_holds_up_nobody (void **state)
   scene_end (&s);
 }
 
+struct reading {
+  pthread_t thread;
+  struct scene *s;
+  uint32_t number;
+};
+
+static void *
+read_number (void *arg)
+{
+  struct reading *r = arg;
+
+  return (void *) (intptr_t) read_of (r->s, r->number);
+}
+
+static void
+reading_begin (struct reading *r, struct scene *s, uint32_t number)
+{
+  *r = (struct reading) { .s = s, .number = number };
+  pthread_create (&r->thread, NULL, read_number, r);
+}
+
+static void
+reading_end (struct reading *r)
+{
+  void *err;
+
+  pthread_join (r->thread, &err);
+  assert_int_equal ((int) (intptr_t) err, 0);
+}
+
+/* No hit waits for the misses that keep all threads busy, nor does what comes
+ * into the cache while they do.
+ */
+static void
+test_hit_beside_misses (void **state)
+{
+  struct scene s;
+  struct reading misses[2], late;
+
+  scene_make (state, &s, ITEM_NONE);
+  scene_start (&s, 2);
+  fakes[0].hangs = true;
+  set_items (20, 1, ITEM_VALUE);
+  reading_begin (&misses[0], &s, 0);
+  reading_begin (&misses[1], &s, 10);
+  while (fakes[0].flying < 2)
+    usleep (1000);
+  assert_int_equal (read_of (&s, 20), 0);
+  reading_begin (&late, &s, 30);
+  while (look (&cache.looked[30]) < 3)
+    usleep (1000);
+  set_items (30, 1, ITEM_VALUE);
+  reading_end (&late);
+  assert_int_equal (fakes[0].requests, 2);
+  assert_int_equal (fakes[0].flying, 2);
+  fakes[0].hangs = false;
+  reading_end (&misses[0]);
+  reading_end (&misses[1]);
+  scene_end (&s);
+}
+
 /* --- the end ------------------------------------------------------------------------ */
 
 static void
@@ -393,7 +454,7 @@ test_in_the_clear (void **state)
   scene_begin (state, &s, ITEM_NONE);
   assert_int_equal (disk_read (&s.disk, 0, DISK), 0);
   scene_end (&s);
-  assert_int_equal (cache.flags_seen, 0);
+  assert_int_equal (cache.flags_seen & ESP_SHARED_SECRET, 0);
 }
 
 static void
@@ -540,6 +601,7 @@ main (void)
     T (test_busy),
     T (test_takeover),
     T (test_busy_holds_up_nobody),
+    T (test_hit_beside_misses),
     T (test_stop),
     T (test_in_the_clear),
     T (test_secret),
