@@ -22,7 +22,6 @@
 
 #include <config.h>
 
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -72,6 +71,7 @@ open_stats (const char *dir)
 static void
 close_all (void)
 {
+  tiers_print (memory, shared);
   if (stats) {
     tiers_stop (stats);
     esp_stats_close (ESP_STEAL (stats));
@@ -100,16 +100,7 @@ plain_after_fork (nbdkit_backend *backend)
 static void
 plain_cleanup (nbdkit_backend *backend)
 {
-  struct esp_memory_counters c;
-
   (void) backend;
-  if (memory) {
-    esp_memory_counters (memory, &c);
-    nbdkit_debug ("segcache: memory: %" PRIu64 " hits, %" PRIu64 " misses, "
-                  "%" PRIu64 " bytes filled, %" PRIu64 " evictions, "
-                  "waited %" PRIu64 " ms", c.hits, c.misses, c.bytes_filled,
-                  c.evictions, c.waited_us / 1000);
-  }
   close_all ();
 }
 

@@ -6,6 +6,7 @@
 
 #include <config.h>
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -202,4 +203,57 @@ tiers_stop (struct esp_stats *stats)
   esp_stats_row_put (stats, tiers.memory_row);
   esp_stats_row_put (stats, tiers.dir_row);
   esp_stats_row_put (stats, tiers.cluster_row);
+}
+
+/* --- for people ---------------------------------------------------------------- */
+
+static void
+print_memory (struct esp_memory *memory)
+{
+  struct esp_memory_counters c;
+
+  esp_memory_counters (memory, &c);
+  esp_debug ("segcache: memory: %" PRIu64 " hits, %" PRIu64 " misses, "
+             "%" PRIu64 " bytes filled, %" PRIu64 " evictions, "
+             "waited %" PRIu64 " ms", c.hits, c.misses, c.bytes_filled,
+             c.evictions, c.waited_us / 1000);
+}
+
+static void
+print_dir (struct esp_cdir *dir)
+{
+  struct esp_cdir_counters c;
+
+  esp_cdir_counters (dir, &c);
+  esp_debug ("segcache: directory: %" PRIu64 " hits, %" PRIu64 " misses, "
+             "%" PRIu64 " bytes written, %" PRIu64 " evictions, "
+             "%" PRIu64 " errors, %" PRIu64 " lies", c.hits, c.misses,
+             c.bytes_written, c.evictions, c.errors, c.lies);
+}
+
+static void
+print_cluster (struct esp_cluster *cluster)
+{
+  struct esp_cluster_counters c;
+
+  esp_cluster_counters (cluster, &c);
+  esp_debug ("segcache: nodes: %" PRIu64 " hits, %" PRIu64 " misses, "
+             "%" PRIu64 " bytes written, %" PRIu64 " leases, "
+             "%" PRIu64 " takeovers, waited %" PRIu64 " ms, "
+             "%" PRIu64 " errors, %" PRIu64 " lies", c.hits, c.misses,
+             c.bytes_written, c.leases, c.takeovers, c.waited_us / 1000,
+             c.errors, c.lies);
+}
+
+void
+tiers_print (struct esp_memory *memory, struct esp_shared *shared)
+{
+  if (!memory && shared)
+    memory = esp_shared_memory (shared);
+  if (memory)
+    print_memory (memory);
+  if (shared && esp_shared_dir (shared))
+    print_dir (esp_shared_dir (shared));
+  if (shared && esp_shared_cluster (shared))
+    print_cluster (esp_shared_cluster (shared));
 }

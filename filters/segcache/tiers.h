@@ -16,4 +16,8 @@ extern int tiers_count (struct esp_stats *stats, struct esp_memory *memory,
 /* Before they are closed. */
 extern void tiers_stop (struct esp_stats *stats);
 
+/* A debug message for each tier; both may be NULL. */
+extern void tiers_print (struct esp_memory *memory,
+                         struct esp_shared *shared);
+
 #endif /* ESPALIER_SEGCACHE_TIERS_H */
