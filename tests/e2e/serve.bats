@@ -159,7 +159,7 @@ h.pwrite(b"secret", 100); h.flush()'
     need systemd-socket-activate
     need_nbdsh
     two_venues
-    systemd-socket-activate -l "$D/act.sock" -E ESPALIER_STORE="$STORE" -E PATH="$PATH" -E HOME="$D" \
+    systemd-socket-activate -l "$D/act.sock" -E ESPALIER_STORE="$STORE" -E PATH="$PATH" -E LD_LIBRARY_PATH="$LD_LIBRARY_PATH" -E HOME="$D" \
         "$(command -v espalier)" serve >serve.log 2>&1 3>&- &
     PIDS+=($!)
     NBDKIT_PID=$!

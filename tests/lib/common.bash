@@ -11,8 +11,11 @@
 export ESPALIER_SRCDIR ESPALIER_BUILDDIR
 VENUE="$ESPALIER_BUILDDIR/plugins/venue/.libs/nbdkit-venue-plugin.so"
 OVERLAY="$ESPALIER_BUILDDIR/filters/overlay/.libs/nbdkit-overlay-filter.so"
-PATH="$ESPALIER_BUILDDIR/tools/espalier:$PATH"
-export VENUE OVERLAY PATH
+# The program itself: libtool's wrapper is a script that takes longer than most
+# commands.
+PATH="$ESPALIER_BUILDDIR/tools/espalier/.libs:$PATH"
+LD_LIBRARY_PATH="$ESPALIER_BUILDDIR/common/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export VENUE OVERLAY PATH LD_LIBRARY_PATH
 
 setup ()
 {
