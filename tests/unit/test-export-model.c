@@ -10,6 +10,7 @@
  * numbers that it read.
  */
 
+#include "cluster-test.h"
 #include "export-test.h"
 
 #include <assert.h>
@@ -259,6 +260,10 @@ check_at_rest (struct esp_cdisk *disk)
   free (want);
 }
 
+/* In the middle of a storm; or NULL. */
+static void (*meanwhile) (void *arg);
+static void *meanwhile_arg;
+
 /* THREADS clients on the connections DISKS for MS. */
 static void
 storm (struct esp_cdisk **disks, unsigned n, unsigned ms)
@@ -273,6 +278,10 @@ storm (struct esp_cdisk **disks, unsigned n, unsigned ms)
   }
   struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l };
   nanosleep (&t, NULL);
+  if (meanwhile) {
+    meanwhile (meanwhile_arg);
+    nanosleep (&t, NULL);
+  }
   atomic_store (&w->stop, true);
   for (unsigned i = 0; i < THREADS; ++i)
     pthread_join (c[i].thread, NULL);
@@ -334,14 +343,13 @@ test_failures (void **state)
   one_process (256 * K, 2, true);
 }
 
-/* Two processes that share a directory; what they hold in memory the other
+/* Two processes that share PARAMS' tiers; what they hold in memory the other
  * one could not know of.
  */
 static void
-two_processes (const uint64_t max[2], bool failures)
+two_processes (const struct esp_shared_params *params, const uint64_t max[2],
+               bool failures)
 {
-  char *dir = unit_mkdir ();
-  const struct esp_shared_params params = { .dir = dir, .dir_max = 32 * M };
   struct esp_memory *memory[2];
   struct esp_shared *shared[2];
   struct esp_cdisk *disks[2];
@@ -349,7 +357,7 @@ two_processes (const uint64_t max[2], bool failures)
   world_new (failures);
   for (unsigned i = 0; i < 2; ++i) {
     memory[i] = esp_memory_new (max[i], 16);
-    shared[i] = esp_shared_open (&params);
+    shared[i] = esp_shared_open (params);
     assert_non_null (shared[i]);
     disks[i] = open_disk (memory[i], shared[i]);
   }
@@ -360,8 +368,17 @@ two_processes (const uint64_t max[2], bool failures)
     esp_shared_close (shared[i]);
     esp_memory_free (memory[i]);
   }
-  unit_rmdir (dir);
   free (w);
+}
+
+static void
+on_a_directory (const uint64_t max[2], bool failures)
+{
+  char *dir = unit_mkdir ();
+  const struct esp_shared_params params = { .dir = dir, .dir_max = 32 * M };
+
+  two_processes (&params, max, failures);
+  unit_rmdir (dir);
 }
 
 static void
@@ -370,8 +387,8 @@ test_two_processes_on_a_directory (void **state)
   const uint64_t max[2] = { 0, 0 };
 
   (void) state;
-  two_processes (max, false);
-  two_processes (max, true);
+  on_a_directory (max, false);
+  on_a_directory (max, true);
 }
 
 /* With memory above the directory; then another process finds it. */
@@ -381,7 +398,50 @@ test_memory_over_a_directory (void **state)
   const uint64_t max[2] = { 128 * K, 0 };
 
   (void) state;
-  two_processes (max, false);
+  on_a_directory (max, false);
+}
+
+/* --- nodes ------------------------------------------------------------------------- */
+
+static void
+on_nodes (struct bench *b, const uint64_t max[2], bool failures)
+{
+  if (!have_memcached ())
+    skip ();
+  mc_start (b, 0, NULL);
+  mc_start (b, 1, NULL);
+  const struct esp_shared_params params = {
+    .nodes = mc_list (b, 0, 2), .timeout_ms = 5000,
+  };
+  two_processes (&params, max, failures);
+}
+
+static void
+test_two_processes_on_nodes (void **state)
+{
+  const uint64_t max[2] = { 0, 0 };
+
+  on_nodes (*state, max, true);
+}
+
+static void
+kill_and_start (void *arg)
+{
+  mc_kill (arg, 0);
+  plugin_sleep (300000);
+  mc_start (arg, 0, NULL);
+}
+
+/* One process, since another one may reach a node that this one does not. */
+static void
+test_a_node_that_dies (void **state)
+{
+  const uint64_t max[2] = { 128 * K, 0 };
+
+  meanwhile = kill_and_start;
+  meanwhile_arg = *state;
+  on_nodes (*state, max, true);
+  meanwhile = NULL;
 }
 
 int
@@ -395,6 +455,10 @@ main (void)
     cmocka_unit_test (test_failures),
     cmocka_unit_test (test_two_processes_on_a_directory),
     cmocka_unit_test (test_memory_over_a_directory),
+    cmocka_unit_test_setup_teardown (test_two_processes_on_nodes, bench_setup,
+                                     bench_teardown),
+    cmocka_unit_test_setup_teardown (test_a_node_that_dies, bench_setup,
+                                     bench_teardown),
   };
 
   unit_init ();
