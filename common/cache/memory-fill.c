@@ -191,7 +191,7 @@ esp_memory_miss (struct esp_memory *m, const struct esp_cache_key *key,
                  bool whole, struct esp_fill *fill)
 {
   struct words words = words_of (key);
-  uint64_t hash = esp_cache_key_hash (key);
+  uint64_t hash = memory_hash (key);
   enum esp_memory_miss miss;
 
   memory_entries_room (m);
@@ -255,7 +255,7 @@ esp_memory_wait (struct esp_memory *m, const struct esp_cache_key *key,
                  uint32_t at, uint32_t len, unsigned until_ms)
 {
   struct words words = words_of (key);
-  uint64_t hash = esp_cache_key_hash (key), since = now_us ();
+  uint64_t hash = memory_hash (key), since = now_us ();
   struct timespec until = clock_in (until_ms);
   struct shard *shard = shard_of (m, hash);
   const struct esp_fill *fill;

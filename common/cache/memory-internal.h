@@ -114,6 +114,11 @@ blocks_around (uint32_t at, uint32_t len)
 /* A key in words that are compared one by one. */
 struct words { uint64_t w[3]; };
 
+/* The heads of the chains of so many neighbours lie side by side: one cache
+ * line.
+ */
+#define NEIGHBOURS ((uint32_t) (LINE / sizeof (uint32_t)))
+
 struct entry {
   _Atomic uint32_t version;
   _Atomic uint32_t next;        /* in its chain: an index, 0: the end */
@@ -149,12 +154,14 @@ struct esp_memory {
   size_t stride;                /* of entries, bytes */
   uint32_t frames_max, entries_max, entries_room;
   uint32_t heads_mask;
-  /* Mappings; index 0 of the first two is never used. */
-  char *entries, *arena;
+  /* Two mappings: the arena and, in this order, all that follows it.  Index
+   * 0 of frames and entries is never used.
+   */
+  char *arena;
   _Atomic uint32_t *heads;      /* chains, by hash */
+  char *entries;
   uint32_t *free_frames, *free_entries;
-  size_t entries_size, arena_size, heads_size, free_frames_size,
-    free_entries_size;
+  size_t arena_size, rest_size;
 
   _Alignas (2 * LINE) pthread_mutex_t queues_lock;
   /* Under it: */
@@ -198,6 +205,19 @@ words_of (const struct esp_cache_key *key)
   w.w[2] = (uint64_t) key->segment << 32 | (uint64_t) key->shift << 8
     | key->kind;
   return w;
+}
+
+/* 64 bits of a key, well mixed but for the last four: those of the segment, so
+ * that a disk's chains are found without a miss of the CPU's cache for each.
+ */
+static inline uint64_t
+memory_hash (const struct esp_cache_key *key)
+{
+  struct esp_cache_key first = *key;
+
+  first.segment /= NEIGHBOURS;
+  return esp_cache_key_hash (&first) / NEIGHBOURS * NEIGHBOURS
+    + key->segment % NEIGHBOURS;
 }
 
 static inline _Atomic uint32_t *

@@ -60,7 +60,7 @@ esp_memory_write_begin (struct esp_memory *m, const struct esp_cache_key *key,
                         struct esp_memory_write *write)
 {
   struct words words = words_of (key);
-  uint64_t hash = esp_cache_key_hash (key);
+  uint64_t hash = memory_hash (key);
   struct shard *shard = shard_of (m, hash);
   struct entry *e;
 

@@ -62,7 +62,11 @@ map (size_t size)
   void *p = mmap (NULL, size, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-  return p == MAP_FAILED ? NULL : p;
+  if (p == MAP_FAILED)
+    return NULL;
+  /* Advice: where there are no huge pages, small ones do. */
+  madvise (p, size, MADV_HUGEPAGE);
+  return p;
 }
 
 static void
@@ -103,27 +107,28 @@ set_sizes (struct esp_memory *m, uint64_t max, unsigned shift)
   while (heads < m->entries_max)
     heads *= 2;
   m->heads_mask = heads - 1;
-  m->entries_size = (m->entries_room + 1) * m->stride;
   m->arena_size = ((size_t) m->frames_max + 1) * BLOCK;
-  m->heads_size = heads * sizeof *m->heads;
-  m->free_frames_size = ((size_t) m->frames_max + 1) * sizeof (uint32_t);
-  m->free_entries_size = (size_t) m->entries_room * sizeof (uint32_t);
+  m->rest_size = heads * sizeof *m->heads
+    + ((size_t) m->entries_room + 1) * m->stride
+    + ((size_t) m->frames_max + 1) * sizeof *m->free_frames
+    + ((size_t) m->entries_room + 1) * sizeof *m->free_entries;
   m->frames_fresh = m->entries_fresh = 1;
 }
 
 static int
 map_all (struct esp_memory *m)
 {
-  m->entries = map (m->entries_size);
+  char *rest;
+
   m->arena = map (m->arena_size);
-  m->heads = map (m->heads_size);
-  m->free_frames = map (m->free_frames_size);
-  m->free_entries = map (m->free_entries_size);
-  if (!m->entries || !m->arena || !m->heads || !m->free_frames
-      || !m->free_entries)
+  rest = map (m->rest_size);
+  m->heads = (void *) rest;
+  if (!m->arena || !rest)
     return -1;
-  /* Advice: where there are no huge pages, small ones do. */
-  madvise (m->arena, m->arena_size, MADV_HUGEPAGE);
+  m->entries = rest + (m->heads_mask + 1) * sizeof *m->heads;
+  m->free_frames = (void *) (m->entries + ((size_t) m->entries_room + 1)
+                             * m->stride);
+  m->free_entries = m->free_frames + m->frames_max + 1;
   return esp_s3_init (&m->s3, m->frames_max, m->entries_max);
 }
 
@@ -172,11 +177,8 @@ esp_memory_free (struct esp_memory *m)
   if (!m)
     return;
   esp_s3_destroy (&m->s3);
-  unmap (m->entries, m->entries_size);
   unmap (m->arena, m->arena_size);
-  unmap (m->heads, m->heads_size);
-  unmap (m->free_frames, m->free_frames_size);
-  unmap (m->free_entries, m->free_entries_size);
+  unmap (m->heads, m->rest_size);
   for (unsigned i = 0; i < SHARDS; ++i) {
     pthread_mutex_destroy (&m->shards[i].lock);
     pthread_cond_destroy (&m->shards[i].ended);
@@ -315,7 +317,7 @@ esp_memory_read (struct esp_memory *m, const struct esp_cache_key *key,
                  void *buf, uint32_t at, uint32_t len)
 {
   struct words words = words_of (key);
-  uint64_t hash = esp_cache_key_hash (key);
+  uint64_t hash = memory_hash (key);
 
   for (uint32_t done = 0; done < len; ) {
     uint32_t n = len - done < CHUNK ? len - done : CHUNK;
