@@ -268,8 +268,9 @@ find (const struct esp_memory *m, uint64_t hash, const struct words *key,
   return NULL;
 }
 
-/* Copy [AT, AT+LEN) of E, at most CHUNK and a block: false where some of it
- * is not there.  What was copied counts only if the version is as it was.
+/* Copy [AT, AT+LEN) of E, at most CHUNK: false where some of it is not there.
+ * Frames that follow each other, as those of one fill mostly do, are one copy.
+ * What was copied counts only if the version is as it was.
  */
 static bool
 copy_out (const struct esp_memory *m, const struct entry *e, char *buf,
@@ -282,9 +283,11 @@ copy_out (const struct esp_memory *m, const struct entry *e, char *buf,
     if (!(frames[i - b.from] = memory_frame (m, e, i)))
       return false;
   for (uint32_t i = 0; len > 0; ++i) {
-    uint32_t skip = at % BLOCK;
-    uint32_t n = len < BLOCK - skip ? len : BLOCK - skip;
-    copy (buf, frame_at (m, frames[i]) + skip, n);
+    uint32_t first = frames[i], skip = at % BLOCK, n = BLOCK - skip;
+    for (; n < len && frames[i + 1] == frames[i] + 1; ++i)
+      n += BLOCK;
+    n = n < len ? n : len;
+    copy (buf, frame_at (m, first) + skip, n);
     buf += n;
     at += n;
     len -= n;
