@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Asking the cluster for a segment.
  *
- * One question in the good case; the data is received right into the caller's
- * memory and opened there.  Where there are more parts, all their
- * questions are sent before the first answer is taken.
+ * One question in the good case, and for a miss that comes behind another
+ * one; the data is received right into the caller's memory and opened there.
+ * Where there are more parts, all their questions are sent before the first
+ * answer is taken.
  */
 
 #include <config.h>
@@ -188,6 +189,24 @@ on_opened (const struct ask *a, enum opened o, uint64_t cas)
   return ESP_SHARED_MISS;
 }
 
+/* Of a node that had nothing when it was asked last a lease is asked for at once:
+ * one question for a miss, not two.  True: *ANSWER is the answer.
+ */
+static bool
+lease_first (const struct ask *a, bool *failed, enum esp_shared_answer *answer)
+{
+  if (!COUNTED (a->node->cold) || a->key->kind != ESP_CACHE_RP ||
+      a->ticket->tries || a->flags & ESP_SHARED_LOOK ||
+      node_is_full (a->node, mono_ms ()))
+    return false;
+  enum esp_wire_result r = lease_take (a->node, a->key, 0, a->ticket);
+  if (r == ESP_WIRE_KEPT_OUT)
+    return false;
+  *failed = !node_sound (r);
+  *answer = ESP_SHARED_MISS;
+  return true;
+}
+
 /* *FAILED: the node did not answer. */
 static enum esp_shared_answer
 ask_node (const struct ask *a, bool *failed)
@@ -202,8 +221,13 @@ ask_node (const struct ask *a, bool *failed)
   enum opened o;
   uint64_t id;
 
+  enum esp_shared_answer answer;
+
+  if (lease_first (a, failed, &answer))
+    return answer;
   want_at (a, &op, 0);
   r = node_do_held (a->node, &op, &wire);
+  SET_TO (a->node->cold, r == ESP_WIRE_ABSENT);
   if (r == ESP_WIRE_OK && !lease_decode (op.value, op.value_len, &kind, &id)) {
     o = open_value (a, &op, wire, &r);
     node_done (a->node, wire, r);

@@ -76,6 +76,7 @@ struct node {
   struct esp_cluster *cluster;
   _Atomic bool good;            /* set under lock; read without */
   _Atomic bool spoiled;         /* too much pending: no exports any more */
+  _Atomic bool cold;            /* it had nothing for the last question */
   _Atomic size_t item_max;      /* bytes of an item; 0: not known */
   _Atomic uint64_t full_until, no_wait_until, exports_from;     /* ms */
   _Atomic unsigned lies_in_row;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Keeping a segment on the node that gave the lease: all parts but the head
  * are stored first, under keys that carry the put's random number; then the
- * head replaces the lease, if that is still there.  What never got a head
- * nobody finds, and the node forgets it by itself.
+ * head replaces the lease, an export's only if that is still there.  What
+ * never got a head nobody finds, and the node forgets it by itself.
  */
 
 #include <config.h>
@@ -88,6 +88,23 @@ put_parts (struct put *p, void *room)
   return true;
 }
 
+/* A restore point's segment never changes: whatever is there now, this is as
+ * good.  An export's must not come behind a write.
+ */
+static enum esp_wire_result
+replace (const struct put *p, struct esp_wire_op *op)
+{
+  char text[ESP_CACHE_KEY_TEXT];
+
+  if (p->lease->key.kind != ESP_CACHE_RP)
+    return lease_replace (p->lease, op);
+  op->verb = ESP_WIRE_SET;
+  op->key = esp_cache_key_text (&p->lease->key, text);
+  enum esp_wire_result r = node_do (p->lease->node, op);
+  op->key = NULL;               /* it was ours */
+  return r;
+}
+
 static bool
 put_head (struct put *p, void *room)
 {
@@ -97,7 +114,7 @@ put_head (struct put *p, void *room)
   };
 
   op.data = seal (p, 0, room, head, &op.len);
-  return op.data && lease_replace (p->lease, &op) == ESP_WIRE_OK;
+  return op.data && replace (p, &op) == ESP_WIRE_OK;
 }
 
 static bool

@@ -3,10 +3,11 @@
  * one there.  They run out by memcached's own clock, so a holder that died is
  * forgotten without anybody's doing; a holder that lives renews them.
  *
- * Whatever replaces a lease does so by cas, after it saw that the lease is
- * still the one with its number: a value never replaces anything else.  So a
- * writer that replaced or deleted the lease has made the put fail, and a
- * command of ours that a hung node carries out late does nothing.
+ * Whatever replaces a lease of an export does so by cas, after it saw that the
+ * lease is still the one with its number: a value never replaces anything
+ * else.  So a writer that replaced or deleted the lease has made the put fail,
+ * and a command of ours that a hung node carries out late does nothing.  (A
+ * restore point's never changes: cluster-put.c.)
  */
 
 #include <config.h>
