@@ -2,11 +2,12 @@
 """The parts of bench/run that measure image centers and delayed load.
 
 The center is a directory in the tmpfs, shown over HTTP on the loopback by an
-origin of one of three kinds:
+origin of one of these kinds:
 
   a   nginx, unhindered
   b   tests/origin, which answers each request 20 ms later
   c   tests/origin, 5 ms and a line of 200 Mbit/s for all connections together
+  d   tests/origin, 1 ms and a line of 1 Gbit/s (cluster.py alone)
 
 Each turn begins with a store that never saw the image.
 """
@@ -41,7 +42,8 @@ class Origin:
         if kind == "a":
             self.start_nginx(directory)
         else:
-            options = {"free": [], "b": ["--delay", "20"], "c": ["--delay", "5", "--rate", str(LINK)]}[kind]
+            options = {"free": [], "b": ["--delay", "20"], "c": ["--delay", "5", "--rate", str(LINK)],
+                       "d": ["--delay", "1", "--rate", str(5 * LINK)]}[kind]
             self.p = subprocess.Popen(["/usr/bin/python3", os.path.join(HERE, "../tests/origin"), "--log", self.log,
                                        *options, directory], stdout=subprocess.PIPE, text=True)
             self.port = int(self.p.stdout.readline())
