@@ -9,8 +9,11 @@
 #include <nbdkit-filter.h>
 
 #include "cache/nodes.h"
+#include "center/format.h"
 #include "common/common.h"
+#include "names.h"
 #include "params.h"
+#include "util/cleanup.h"
 #include "util/name.h"
 #include "util/stack.h"
 
@@ -20,11 +23,15 @@
 #define MINUTE 60000u           /* ms */
 
 struct segcache_params segcache_params = {
-  .id = "",
   .shift = 18,
 };
 
 static bool memory_given;
+
+/* Of all parameters that are not ours, in their order: without segcache-id
+ * this tells disks apart that have the same name and size.
+ */
+static esp_digest plugin_says;
 
 bool
 segcache_has_shared (void)
@@ -118,6 +125,43 @@ config_nodes (const char *value)
   return *nodes ? 0 : -1;
 }
 
+/* --- what is not ours -------------------------------------------------------- */
+
+/* What VALUE names, wherever the server was started: malloced. */
+static char *
+whole_path (const char *value)
+{
+  char *path = realpath (value, NULL);
+
+  return path ? path : strdup (value);
+}
+
+static int
+note_other (const char *key, const char *value)
+{
+  CLEANUP_FREE char *path = whole_path (value);
+  esp_digest d[3] = { plugin_says };
+
+  if (!path) {
+    nbdkit_error ("strdup: %m");
+    return -1;
+  }
+  names_look (key, value);
+  esp_digest_of (key, strlen (key), &d[1]);
+  esp_digest_of (path, strlen (path), &d[2]);
+  esp_digest_of (d, sizeof d, &plugin_says);
+  return 0;
+}
+
+static void
+default_id (void)
+{
+  static char id[65];
+
+  if (!segcache_params.id)
+    segcache_params.id = esp_digest_hex (&plugin_says, id);
+}
+
 /* --- all ------------------------------------------------------------------- */
 
 /* 1: it is none of ours. */
@@ -162,11 +206,13 @@ segcache_config (nbdkit_next_config *next, nbdkit_backend *nxdata,
     p->id = value;              /* nbdkit keeps it */
     return 0;
   }
+  if (strcmp (key, "segcache-names") == 0)
+    return names_config (value);
   if (strcmp (key, "segcache-stats") == 0)
     return config_path (key, value, &p->stats);
   if (strcmp (key, "store") == 0)
     return filter_config_store (next, nxdata, value);
-  return next (nxdata, key, value);
+  return note_other (key, value) == -1 ? -1 : next (nxdata, key, value);
 }
 
 static int
@@ -185,6 +231,7 @@ segcache_config_complete (nbdkit_next_config_complete *next,
 {
   bool venue = esp_stack_has (ESP_MODULE_VENUE);
 
+  default_id ();
   if (!memory_given)
     segcache_params.memory = venue ? 0 : MEMORY_DEFAULT;
   if ((venue && check_venue () == -1) ||

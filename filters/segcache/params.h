@@ -14,7 +14,8 @@
 struct segcache_params {
   struct esp_shared_params shared;      /* but its memory */
   uint64_t memory;              /* bytes, 0: none */
-  const char *id;               /* segcache-id */
+  const char *id;               /* segcache-id; else what stands for the
+                                 * plugin's parameters */
   unsigned shift;               /* of exports' segments */
   const char *stats;            /* segcache-stats, absolute, or NULL */
 };
@@ -41,6 +42,8 @@ extern int segcache_config_complete (nbdkit_next_config_complete *next,
   "                       USER:PASSWORD for the nodes.\n"                   \
   "segcache-id=<TEXT>     What tells exports of the same name and size\n"   \
   "                       apart, on several servers.\n"                     \
+  "segcache-names=each|one\n"                                               \
+  "                       Has the plugin a disk for each export name?\n"   \
   "segcache-segment=<SIZE>\n"                                               \
   "                       64K to 4M: what is shared at once (default:\n"    \
   "                       256K; venue's have their own).\n"                 \

@@ -31,6 +31,7 @@
 
 #include "cache/export.h"
 #include "common/common.h"
+#include "names.h"
 #include "params.h"
 #include "stats/stats.h"
 #include "store/store.h"
@@ -156,6 +157,7 @@ struct handle {
   char *name;                   /* of the export */
   struct filter_counts counts;
   struct esp_cdisk *disk;       /* from .prepare to .finalize */
+  bool unknown;                 /* reads pass it by (names.h) */
 };
 
 static void
@@ -225,13 +227,14 @@ segcache_prepare (nbdkit_next *next, void *handle, int readonly)
     return -1;
   const struct esp_cdisk_params p = {
     .id = segcache_params.id,
-    .name = h->name,
+    .name = names_cached_as (h->name),
     .size = (uint64_t) size,
     .shift = segcache_params.shift,
     .block_min = min,
     .block_max = max,
     .row = h->counts.row,
   };
+  h->unknown = names_unknown (h->name);
   h->disk = esp_cdisk_open (memory, shared, &p);
   return h->disk ? 0 : -1;
 }
@@ -278,7 +281,8 @@ segcache_pread (nbdkit_next *next, void *handle, void *buf, uint32_t count,
   const struct esp_cdisk_below b = below (next);
 
   (void) flags;
-  int r = esp_cdisk_read (h->disk, &b, buf, count, offset, err);
+  int r = h->unknown ? next->pread (next, buf, count, offset, 0, err)
+    : esp_cdisk_read (h->disk, &b, buf, count, offset, err);
   return esp_stats_read (h->counts.asked, r, count);
 }
 
@@ -291,7 +295,8 @@ segcache_cache (nbdkit_next *next, void *handle, uint32_t count,
 
   (void) flags;
   (void) err;
-  esp_cdisk_fetch (h->disk, &b, count, offset);
+  if (!h->unknown)
+    esp_cdisk_fetch (h->disk, &b, count, offset);
   return 0;
 }
 

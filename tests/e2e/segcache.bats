@@ -385,6 +385,7 @@ refused ()
     refused 'segcache-timeout=0: give a number from 1 to' "${m[@]}" segcache-timeout=0
     refused 'segcache-lease=5: give a number from 100' "${m[@]}" segcache-lease=5
     refused 'segcache-wait' "${m[@]}" segcache-wait=-1
+    refused "segcache-names=all: give each" "${m[@]}" segcache-names=all
     refused 'segcache-dir=: give a path' "${m[@]}" segcache-dir=
     refused 'node' "${m[@]}" segcache-nodes=host:port
     refused 'nodes-file' "${m[@]}" segcache-nodes=./nodes-file
@@ -415,7 +416,7 @@ refused ()
 @test "live counters: of an export, of the tiers, while it runs" {
     need_nbdsh
     random_file disk 4000000 1
-    cached s file disk segcache-dir=cache segcache-max=16M segcache-stats=st
+    cached s file disk segcache-dir=cache segcache-max=16M segcache-stats=st segcache-names=one
     nbdsh -c "uri = '$(uri some)'" -c - <<'PY'
 import json, subprocess, time
 h = nbd.NBD(); h.connect_uri(uri)
@@ -432,4 +433,61 @@ e, m, d = e[0], m[0], d[0]
 assert (e["reads"], e["read_bytes"], e["writes"], e["write_bytes"], e["connections"]) == (3, 3000000, 1, 5000, 1), e
 assert e["misses"] == 1 and e["waited_us"] > 0 and m["hits"] >= 2 and m["bytes"] >= 900000 and d["write_bytes"] >= 786432, (e, m, d)
 PY
+}
+
+@test "one disk under several export names: what is written under one is seen under all" {
+    need_nbdsh
+    random_file disk 8000000 1
+    local names
+    for names in "" segcache-names=one; do
+        cached s file disk segcache-dir=cache$names segcache-max=64M $names
+        nbdsh -c "uris = '$(uri "")', '$(uri one)', '$(uri two)'" -c - <<'PY'
+hs = []
+for u in uris:
+    h = nbd.NBD(); h.connect_uri(u); hs.append(h)
+k = 0
+for turn in range(4):
+    for w in hs:
+        for h in hs: h.pread(300000, 70000)
+        k += 1
+        w.pwrite(bytes([k]) * 5000, 100000)
+        for h in hs: assert h.pread(300000, 70000)[30000:35000] == bytes([k]) * 5000, (turn, k)
+PY
+        stop_nbdkit
+    done
+    grep -q 'segcache-names=each' s.log || [ -n "$names" ]
+}
+
+@test "what other names than the empty one read is cached where it is known what they are" {
+    need_nbdsh
+    origin_disk 8
+    cached s curl "$WEB/disk.pack"
+    same some c/disk.pack
+    local n; n=$(requests)
+    same some c/disk.pack
+    [ "$(requests)" -gt "$n" ]
+    grep -q 'what clients call "some" is not cached: give segcache-names' s.log
+    stop_nbdkit
+    cached s curl "$WEB/disk.pack" segcache-names=one
+    same some c/disk.pack
+    n=$(requests)
+    same "" c/disk.pack
+    same other c/disk.pack
+    [ "$(requests)" -eq "$n" ]
+}
+
+@test "disks of one size behind different parameters never mix, without segcache-id" {
+    random_file one 3000000 1
+    random_file two 3000000 2
+    mkdir sub; random_file sub/one 3000000 3
+    cached s file one segcache-dir=cache segcache-max=64M
+    same "" one
+    stop_nbdkit
+    cached s file two segcache-dir=cache segcache-max=64M
+    same "" two
+    stop_nbdkit
+    cd sub
+    cached s file one segcache-dir=../cache segcache-max=64M
+    cd ..
+    same "" sub/one
 }
