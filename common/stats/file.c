@@ -183,8 +183,11 @@ stats_file_make (struct stats_file *f, const struct stats_header *h)
     for (int i = 0; i < TRIES && r == -1; ++i)
       r = make_once (f, h);
   }
-  if (r == -1)
-    esp_debug ("live counters: %s: %m", f->dir);
+  if (r == -1 && !f->told) {
+    f->told = true;
+    esp_warning ("live counters: %s: %m: espalier stats will not see this "
+                 "process until that works", f->dir);
+  }
   return r;
 }
 

@@ -73,9 +73,10 @@ extern int stats_row_parse (const uint8_t in[STATS_ROW],
 extern void stats_name (const char *name, char out[STATS_NAME]);
 
 /* --- file.c ------------------------------------------------------------------ */
-/* The file of this process.  All report at most a debug message. */
+/* The file of this process.  Nothing here is an error: at most a warning. */
 struct stats_file {
   char *dir;
+  bool told;                    /* that it cannot be made */
   int dirfd, fd;                /* -1: there is none */
   char name[32];
 };

@@ -413,6 +413,14 @@ refused ()
     [ -n "$(ls st)" ]
 }
 
+@test "live counters that cannot be kept: it says so, and serves" {
+    random_file disk 100000 1
+    touch file
+    cached s file disk segcache-stats=file
+    same "" disk
+    [ "$(grep -c 'warning: live counters: .*file: Not a directory' s.log)" -eq 1 ]
+}
+
 @test "live counters: of an export, of the tiers, while it runs" {
     need_nbdsh
     random_file disk 4000000 1
