@@ -89,6 +89,7 @@ struct node {
   socklen_t addr_len;
   bool probed;
   uint64_t backoff_ms, probe_at, good_since, warned_at; /* ms */
+  enum esp_wire_result warned_why;
   struct pending pending;
 
   uint64_t limit_at;            /* ms; the prober's own */
@@ -100,6 +101,12 @@ extern struct node *node_ref (struct node *node);
 extern void node_unref (struct node *node);
 ESP_DEFINE_CLEANUP (node_unref, struct node *, node_unref)
 #define CLEANUP_NODE ESP_CLEANUP (node_unref)
+
+/* A connection to ADDR, which is one of the node's; NULL with *WHY. */
+extern struct esp_wire *node_connect (struct node *node,
+                                      const struct sockaddr *addr,
+                                      socklen_t len,
+                                      enum esp_wire_result *why);
 
 /* One question.  A connection that had been closed meanwhile is replaced
  * once; what went wrong is counted and may leave the node out.
@@ -128,6 +135,8 @@ node_is_full (struct node *node, uint64_t now)
 }
 /* Delete what is under KEY, now or before the node is used again. */
 extern void node_forget (struct node *node, const struct esp_cache_key *key);
+
+#define NODE_WARN_EVERY_MS 60000u
 
 static inline bool
 node_sound (enum esp_wire_result r)
@@ -216,6 +225,7 @@ struct esp_cluster {
   unsigned timeout_ms, lease_ms, wait_ms;
   struct esp_wire_login login;
   const struct esp_wire_login *use_login;       /* &login or NULL */
+  struct esp_tls *tls;          /* or NULL */
   char *nodes_file;             /* NULL: a fixed list */
   struct leases leases;
   _Atomic uint32_t node_ids;

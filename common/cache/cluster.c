@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "cache/cluster-internal.h"
+#include "cache/tls.h"
 #include "util/file.h"
 #include "util/host.h"
 
@@ -75,6 +76,11 @@ esp_cluster_check (const struct esp_shared_params *params)
   if (r == 0 && params->sasl_file)
     r = load_login (params->sasl_file, &login);
   clear_login (&login);
+  if (r == 0 && params->tls_ca) {
+    struct esp_tls *tls = tls_new (params);
+    r = tls ? 0 : -1;
+    tls_free (tls);
+  }
   return r;
 }
 
@@ -123,6 +129,8 @@ open_all (struct esp_cluster *c, const struct esp_shared_params *params)
       return -1;
     c->use_login = &c->login;
   }
+  if (params->tls_ca && !(c->tls = tls_new (params)))
+    return -1;
   if (open_nodes (c, params->nodes) == -1)
     return -1;
   return keeper_start (c);
@@ -162,6 +170,7 @@ esp_cluster_close (struct esp_cluster *cluster)
     lease_free (l);
   }
   list_unref (cluster->list);
+  tls_free (cluster->tls);
   clear_login (&cluster->login);
   free (cluster->nodes_file);
   pthread_mutex_destroy (&cluster->leases.lock);

@@ -21,13 +21,13 @@ struct esp_cluster;
  */
 extern int esp_nodes_check (const char *text, const char *where);
 
-/* Look at PARAMS' nodes (which are read, where they are in a file) and
- * sasl_file, without asking any node: EINVAL and others, reported.
+/* Look at PARAMS' nodes (which are read, where they are in a file), sasl_file
+ * and TLS, without asking any node: EINVAL and others, reported.
  */
 extern int esp_cluster_check (const struct esp_shared_params *params);
 
 /* NULL, reported.  SEALER stays the caller's and outlives it.  Of PARAMS:
- * nodes, sasl_file and the times.  A nodes file that is missing or wrong by
+ * nodes, sasl_file, TLS and the times.  A nodes file that is missing or wrong by
  * now is a warning.  Starts two threads; waits up to timeout_ms until the nodes
  * were asked for the first time.
  */

@@ -22,7 +22,6 @@
 #include "cache/cluster-internal.h"
 #include "util/host.h"
 
-#define WARN_EVERY_MS 60000u
 #define SETTLED_MS 10000u       /* GOOD for so long: the next time OUT begins
                                  * with a short pause again */
 
@@ -76,19 +75,33 @@ why_out (enum esp_wire_result r)
   case ESP_WIRE_TIMEOUT: return "it does not answer in time";
   case ESP_WIRE_GARBAGE: return "its answers are not a cache node's";
   case ESP_WIRE_DENIED: return "it wants another user or password";
+  case ESP_WIRE_TLS_NONE: return "it does not speak TLS 1.2 or later";
+  case ESP_WIRE_TLS_LATE:
+    return "no TLS handshake in time (does it speak TLS?)";
+  case ESP_WIRE_TLS_UNTRUSTED:
+    return "its certificate is not from an authority of segcache-tls-ca";
+  case ESP_WIRE_TLS_EXPIRED:
+    return "its certificate has expired, or is not valid yet";
+  case ESP_WIRE_TLS_MISNAMED:
+    return "its certificate is not for this name (subjectAltName)";
+  case ESP_WIRE_TLS_REFUSED:
+    return "it ended TLS before it answered (does it want another "
+      "segcache-tls-certificate?)";
   case ESP_WIRE_OK: return "its values are not what was put there";
   default: return "it cannot be reached";
   }
 }
 
 static void
-out_locked (struct node *n, bool *warn)
+out_locked (struct node *n, enum esp_wire_result why, bool *warn)
 {
   uint64_t now = mono_ms ();
 
-  *warn = !n->warned_at || now - n->warned_at > WARN_EVERY_MS;
-  if (*warn)
+  *warn = !n->warned_at || now - n->warned_at > NODE_WARN_EVERY_MS;
+  if (*warn) {
     n->warned_at = now;
+    n->warned_why = why;
+  }
   n->lies_in_row = 0;
   if (now - n->good_since >= SETTLED_MS)
     n->backoff_ms = 0;
@@ -118,7 +131,7 @@ go_out (struct node *n, enum esp_wire_result why,
     ESP_LOCK_SCOPE (&n->lock);
     was_good = n->good;
     if (was_good)
-      out_locked (n, &warn);
+      out_locked (n, why, &warn);
     if (pending && !n->spoiled && !pending_add (&n->pending, pending)) {
       n->spoiled = true;
       pending_clear (&n->pending);
@@ -136,7 +149,7 @@ node_failed (struct node *node, enum esp_wire_result r)
   struct esp_cluster *c = node->cluster;
 
   switch (r) {
-  case ESP_WIRE_TIMEOUT:
+  case ESP_WIRE_TIMEOUT: case ESP_WIRE_TLS_LATE:
     COUNT (node->timeouts, 1);
     COUNT (c->errors, 1);
     go_out (node, r, NULL);
@@ -145,6 +158,9 @@ node_failed (struct node *node, enum esp_wire_result r)
     node_lied (node);
     break;
   case ESP_WIRE_STALE: case ESP_WIRE_CLOSED: case ESP_WIRE_DENIED:
+  case ESP_WIRE_TLS_NONE: case ESP_WIRE_TLS_UNTRUSTED:
+  case ESP_WIRE_TLS_EXPIRED: case ESP_WIRE_TLS_MISNAMED:
+  case ESP_WIRE_TLS_REFUSED:
     COUNT (node->errors, 1);
     COUNT (c->errors, 1);
     go_out (node, r, NULL);
@@ -190,6 +206,22 @@ node_filled (struct node *node)
 
 /* --- connections ------------------------------------------------------------ */
 
+/* A Unix socket has no TLS: memcached has none there, and what goes over it
+ * does not leave the host.
+ */
+struct esp_wire *
+node_connect (struct node *node, const struct sockaddr *addr, socklen_t len,
+              enum esp_wire_result *why)
+{
+  const struct esp_cluster *c = node->cluster;
+  struct esp_wire_how how = {
+    .timeout_ms = c->timeout_ms, .login = c->use_login,
+    .tls = node->name.port ? c->tls : NULL, .host = node->name.host,
+  };
+
+  return esp_wire_connect (addr, len, &how, why);
+}
+
 /* An idle one, or a new one (*FRESH). */
 static struct esp_wire *
 borrow (struct node *n, bool *fresh, enum esp_wire_result *why)
@@ -211,8 +243,7 @@ borrow (struct node *n, bool *fresh, enum esp_wire_result *why)
     len = n->addr_len;
   }
   *fresh = true;
-  return esp_wire_connect ((const struct sockaddr *) &addr, len,
-                           n->cluster->timeout_ms, n->cluster->use_login, why);
+  return node_connect (n, (const struct sockaddr *) &addr, len, why);
 }
 
 static void

@@ -22,9 +22,12 @@ static struct esp_wire *
 try_addr (struct node *n, const struct sockaddr *addr, socklen_t len,
           enum esp_wire_result *why)
 {
-  struct esp_wire *w = esp_wire_connect (addr, len, n->cluster->timeout_ms,
-                                         n->cluster->use_login, why);
+  enum esp_wire_result r;
+  struct esp_wire *w = node_connect (n, addr, len, &r);
 
+  /* Of several, one that is there tells more than one that is not. */
+  if (r != ESP_WIRE_CLOSED)
+    *why = r;
   if (w) {
     ESP_LOCK_SCOPE (&n->lock);
     memcpy (&n->addr, addr, len);
@@ -38,6 +41,7 @@ connect_unix (struct node *n, enum esp_wire_result *why)
 {
   struct sockaddr_un u = { .sun_family = AF_UNIX };
 
+  *why = ESP_WIRE_CLOSED;
   /* nodes.c looked at its length. */
   memcpy (u.sun_path, n->name.host, strlen (n->name.host));
   return try_addr (n, (const struct sockaddr *) &u, sizeof u, why);
@@ -139,21 +143,38 @@ come_back (struct node *n, struct esp_wire *w)
   }
 }
 
+/* Not each time: at first, and when it is TLS that is wrong by now. */
+static bool
+worth_saying_locked (struct node *n, enum esp_wire_result why)
+{
+  uint64_t now = mono_ms ();
+  bool say = !n->probed;
+
+  if (n->probed && why >= ESP_WIRE_TLS_NONE && why != n->warned_why &&
+      now - n->warned_at > NODE_WARN_EVERY_MS) {
+    n->warned_at = now;
+    say = true;
+  }
+  if (say)
+    n->warned_why = why;
+  return say;
+}
+
 static void
 later (struct node *n, enum esp_wire_result why)
 {
-  bool first;
+  bool say;
 
   {
     ESP_LOCK_SCOPE (&n->lock);
-    first = !n->probed;
+    say = worth_saying_locked (n, why);
     n->backoff_ms = n->backoff_ms ? 2 * n->backoff_ms : 1000;
     if (n->backoff_ms > NODE_BACKOFF_MAX_MS)
       n->backoff_ms = NODE_BACKOFF_MAX_MS;
     n->probe_at = mono_ms () + n->backoff_ms;
     n->probed = true;
   }
-  if (first)
+  if (say)
     node_say_out (n, why);
 }
 

@@ -20,6 +20,7 @@
 #include "cache/dir.h"
 #include "cache/memory.h"
 #include "cache/shared.h"
+#include "cache/tls.h"
 #include "cache/value.h"
 #include "util/cleanup.h"
 #include "util/host.h"
@@ -73,6 +74,7 @@ int
 esp_shared_check (const struct esp_shared_params *p)
 {
   if (check_dir (p->dir) == -1 || check_dir_max (p->dir_max) == -1 ||
+      tls_check_params (p) == -1 ||
       (p->nodes && esp_cluster_check (p) == -1))
     return -1;
   struct esp_sealer *sealer = open_sealer (p->key_file);

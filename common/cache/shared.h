@@ -24,6 +24,9 @@ struct esp_shared_params {
   const char *key_file;         /* 32 bytes in base64 (espalier key export), or
                                  * NULL: values are only checked */
   const char *sasl_file;        /* "user:password", or NULL */
+  const char *tls_ca;           /* who signed nodes' certificates (PEM), and TLS
+                                 * to all but Unix sockets; or NULL */
+  const char *tls_certificate, *tls_key;        /* ours (PEM), or both NULL */
   unsigned timeout_ms;          /* of a node; 0: 250 */
   unsigned lease_ms;            /* 0: 3000 */
   unsigned wait_ms;             /* at most, for another's fetch; 0: 10000 */

@@ -17,6 +17,8 @@ extern const struct codec wire_text, wire_binary;
 extern enum esp_wire_result wire_login (struct esp_wire *w,
                                         const struct esp_wire_login *login);
 
+struct ssl_st;
+
 /* What came and was not taken yet is BUF[start .. end). */
 struct esp_wire {
   int fd;
@@ -26,11 +28,34 @@ struct esp_wire {
   unsigned outstanding;         /* questions without their answers */
   uint32_t asked, answered;     /* binary: numbers of the questions */
   bool heard;                   /* a byte came since esp_wire_begin */
+  bool spoke;                   /* one came at all */
+  struct ssl_st *ssl;           /* TLS, or NULL */
+  bool more;                    /* TLS: what is sent goes on */
   uint8_t *buf;
   size_t start, end, room;
   size_t at_once;               /* 0, or so much is received at most */
   uint8_t head[ESP_WIRE_HEAD_MAX];
 };
+
+/* Until the socket is ready for EVENTS. */
+extern enum esp_wire_result wire_wait (struct esp_wire *w, short events);
+/* What the end of the connection means now. */
+extern enum esp_wire_result wire_lost (const struct esp_wire *w);
+
+/* TLS (wire-tls.c), with a node that proves to be HOST; _end frees.  The other
+ * two send the first bytes of IOV, or receive into the first of it.  OK
+ * without any: wait for EVENTS, and call again.
+ */
+extern enum esp_wire_result wire_tls_start (struct esp_wire *w,
+                                            const struct esp_tls *tls,
+                                            const char *host);
+extern void wire_tls_end (struct esp_wire *w);
+extern enum esp_wire_result wire_tls_send (struct esp_wire *w,
+                                           const struct iovec *iov, size_t n,
+                                           size_t *sent, short *events);
+extern enum esp_wire_result wire_tls_receive (struct esp_wire *w,
+                                              const struct iovec *iov,
+                                              size_t *got, short *events);
 
 /* Send all of IOV (which it changes). */
 extern enum esp_wire_result wire_write (struct esp_wire *w, struct iovec *iov,

@@ -15,7 +15,7 @@
  *
  * Time: each wait for bytes ends after the time-out, all of a turn
  * (esp_wire_begin) after four.  Sockets do not block; SIGPIPE cannot happen
- * (MSG_NOSIGNAL).
+ * (MSG_NOSIGNAL).  Under TLS (wire-tls.c) the same holds.
  */
 
 #include <config.h>
@@ -39,9 +39,8 @@
 #define ROOM_MAX (ESP_WIRE_VALUE_MAX + 4096)
 #define TURN 4u                         /* time-outs */
 
-/* Until the socket is ready for EVENTS. */
-static enum esp_wire_result
-wait_for (struct esp_wire *w, short events)
+enum esp_wire_result
+wire_wait (struct esp_wire *w, short events)
 {
   struct pollfd p = { .fd = w->fd, .events = events };
   uint64_t begin = mono_us (), until = begin + w->timeout_ms * 1000u;
@@ -60,9 +59,14 @@ wait_for (struct esp_wire *w, short events)
   return ESP_WIRE_TIMEOUT;
 }
 
-static enum esp_wire_result
-lost (const struct esp_wire *w)
+/* A node says only behind the handshake, and not always in so many words, that
+ * it does not want our certificate.
+ */
+enum esp_wire_result
+wire_lost (const struct esp_wire *w)
 {
+  if (w->ssl && !w->spoke)
+    return ESP_WIRE_TLS_REFUSED;
   return w->heard ? ESP_WIRE_CLOSED : ESP_WIRE_STALE;
 }
 
@@ -81,24 +85,39 @@ iov_skip (struct iovec **iov, size_t *n, size_t sent)
   return true;
 }
 
+static bool
+transient (void)
+{
+  return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+/* Send some of IOV; none: wait for EVENTS. */
+static enum esp_wire_result
+send_some (struct esp_wire *w, struct iovec *iov, size_t n, size_t *sent,
+           short *events)
+{
+  struct msghdr m = { .msg_iov = iov, .msg_iovlen = n };
+
+  if (w->ssl)
+    return wire_tls_send (w, iov, n, sent, events);
+  ssize_t r = sendmsg (w->fd, &m, MSG_NOSIGNAL);
+  *sent = r > 0 ? (size_t) r : 0;
+  return r >= 0 || transient () ? ESP_WIRE_OK : wire_lost (w);
+}
+
 enum esp_wire_result
 wire_write (struct esp_wire *w, struct iovec *iov, size_t n)
 {
   do {
-    struct msghdr m = { .msg_iov = iov, .msg_iovlen = n };
-    ssize_t r = sendmsg (w->fd, &m, MSG_NOSIGNAL);
+    size_t sent;
+    short events = POLLOUT;
+    enum esp_wire_result e = send_some (w, iov, n, &sent, &events);
 
-    if (r == -1 && errno == EINTR)
-      r = 0;
-    if (r == -1) {
-      if (errno != EAGAIN && errno != EWOULDBLOCK)
-        return lost (w);
-      enum esp_wire_result e = wait_for (w, POLLOUT);
-      if (e != ESP_WIRE_OK)
-        return e;
-      r = 0;
-    }
-    if (!iov_skip (&iov, &n, (size_t) r))
+    if (e == ESP_WIRE_OK && sent == 0)
+      e = wire_wait (w, events);
+    if (e != ESP_WIRE_OK)
+      return e;
+    if (!iov_skip (&iov, &n, sent))
       return ESP_WIRE_OK;
   } while (mono_us () < w->until_us);
   return ESP_WIRE_TIMEOUT;
@@ -130,29 +149,36 @@ make_room (struct esp_wire *w, size_t want)
   return 0;
 }
 
+/* Receive what is there into IOV; nothing: wait for EVENTS. */
+static enum esp_wire_result
+receive_some (struct esp_wire *w, struct iovec *iov, size_t n, size_t *got,
+              short *events)
+{
+  struct msghdr m = { .msg_iov = iov, .msg_iovlen = n };
+
+  if (w->ssl)
+    return wire_tls_receive (w, iov, got, events);
+  ssize_t r = recvmsg (w->fd, &m, 0);
+  *got = r > 0 ? (size_t) r : 0;
+  return r > 0 || (r == -1 && transient ()) ? ESP_WIRE_OK : wire_lost (w);
+}
+
 /* Receive something into IOV. */
 static enum esp_wire_result
 receive (struct esp_wire *w, struct iovec *iov, size_t n, size_t *got)
 {
-  struct msghdr m = { .msg_iov = iov, .msg_iovlen = n };
-
   for (;;) {
-    ssize_t r = recvmsg (w->fd, &m, 0);
+    short events = POLLIN;
+    enum esp_wire_result e = receive_some (w, iov, n, got, &events);
 
-    if (r > 0) {
-      *got = (size_t) r;
-      w->heard = true;
-      return ESP_WIRE_OK;
+    if (e == ESP_WIRE_OK && *got == 0) {
+      e = wire_wait (w, events);
+      if (e == ESP_WIRE_OK)
+        continue;
     }
-    if (r == 0)
-      return lost (w);
-    if (errno == EINTR)
-      continue;
-    if (errno != EAGAIN && errno != EWOULDBLOCK)
-      return lost (w);
-    enum esp_wire_result e = wait_for (w, POLLIN);
-    if (e != ESP_WIRE_OK)
-      return e;
+    if (e == ESP_WIRE_OK)
+      w->heard = w->spoke = true;
+    return e;
   }
 }
 
@@ -260,7 +286,7 @@ finish_connect (struct esp_wire *w, const struct sockaddr *addr,
   if (connect (w->fd, addr, len) == -1) {
     if (errno != EINPROGRESS)
       return ESP_WIRE_CLOSED;
-    enum esp_wire_result e = wait_for (w, POLLOUT);
+    enum esp_wire_result e = wire_wait (w, POLLOUT);
     if (e != ESP_WIRE_OK)
       return e;
     if (getsockopt (w->fd, SOL_SOCKET, SO_ERROR, &err, &n) == -1 || err != 0)
@@ -315,22 +341,37 @@ esp_wire_new (int fd, unsigned timeout_ms, const struct esp_wire_login *login,
   return w ? wire_ready (w, login, why) : NULL;
 }
 
+/* Within one time-out, which counts for the first turn. */
+static enum esp_wire_result
+connect_all (struct esp_wire *w, const struct sockaddr *addr, socklen_t len,
+             const struct esp_wire_how *how)
+{
+  uint64_t until = w->until_us;
+  enum esp_wire_result r;
+
+  w->until_us = mono_us () + how->timeout_ms * UINT64_C (1000);
+  r = finish_connect (w, addr, len);
+  if (r == ESP_WIRE_OK && how->tls)
+    r = wire_tls_start (w, how->tls, how->host);
+  w->until_us = until;
+  return r;
+}
+
 struct esp_wire *
 esp_wire_connect (const struct sockaddr *addr, socklen_t len,
-                  unsigned timeout_ms, const struct esp_wire_login *login,
-                  enum esp_wire_result *why)
+                  const struct esp_wire_how *how, enum esp_wire_result *why)
 {
   int fd = socket (addr->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
   *why = ESP_WIRE_CLOSED;
   if (fd == -1)
     return NULL;
-  struct esp_wire *w = wire_alloc (fd, timeout_ms, login, why);
+  struct esp_wire *w = wire_alloc (fd, how->timeout_ms, how->login, why);
   if (!w)
     return NULL;
-  *why = finish_connect (w, addr, len);
+  *why = connect_all (w, addr, len, how);
   if (*why == ESP_WIRE_OK)
-    return wire_ready (w, login, why);
+    return wire_ready (w, how->login, why);
   esp_wire_close (w);
   return NULL;
 }
@@ -340,6 +381,7 @@ esp_wire_close (struct esp_wire *wire)
 {
   if (!wire)
     return;
+  wire_tls_end (wire);
   close (wire->fd);
   free (wire->buf);
   free (wire);

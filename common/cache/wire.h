@@ -30,6 +30,12 @@ enum esp_wire_result {
   ESP_WIRE_TIMEOUT,
   ESP_WIRE_GARBAGE,             /* no answer of a memcached to that question */
   ESP_WIRE_DENIED,              /* user or password */
+  ESP_WIRE_TLS_NONE,            /* no handshake, but something else */
+  ESP_WIRE_TLS_LATE,            /* no handshake in time */
+  ESP_WIRE_TLS_UNTRUSTED,       /* its certificate is not from the CA */
+  ESP_WIRE_TLS_EXPIRED,         /* ... or is not valid (yet, or any more) */
+  ESP_WIRE_TLS_MISNAMED,        /* ... or is for another name */
+  ESP_WIRE_TLS_REFUSED,         /* ours is not what it wants */
 };
 
 enum esp_wire_verb {
@@ -65,16 +71,26 @@ struct esp_wire_op {
 
 struct esp_wire_login { char *user, *password; };
 
-/* Connect within TIMEOUT_MS, which also bounds each wait for bytes later on.
- * LOGIN (or NULL) outlives it; with it the binary protocol is spoken, as SASL
- * wants.  NULL with *WHY.  Reports nothing.
+/* How to connect: within TIMEOUT_MS, with the handshake, which also bounds each
+ * wait for bytes later on.  LOGIN (or NULL) outlives the wire; with it the
+ * binary protocol is spoken, as SASL wants.  TLS (or NULL), too, with a node
+ * that proves to be HOST, a name or an address.
  */
+struct esp_tls;
+struct esp_wire_how {
+  unsigned timeout_ms;
+  const struct esp_wire_login *login;
+  const struct esp_tls *tls;
+  const char *host;
+};
+
+/* NULL with *WHY.  Reports nothing. */
 struct esp_wire;
 extern struct esp_wire *esp_wire_connect (const struct sockaddr *addr,
-                                          socklen_t len, unsigned timeout_ms,
-                                          const struct esp_wire_login *login,
+                                          socklen_t len,
+                                          const struct esp_wire_how *how,
                                           enum esp_wire_result *why);
-/* The same over a connected socket, which is the wire's own from here on. */
+/* The same, without TLS, over a connected socket, which is the wire's own from here on. */
 extern struct esp_wire *esp_wire_new (int fd, unsigned timeout_ms,
                                       const struct esp_wire_login *login,
                                       enum esp_wire_result *why);
