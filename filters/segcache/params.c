@@ -48,6 +48,9 @@ segcache_params_free (void)
   free ((char *) p->shared.nodes);
   free ((char *) p->shared.key_file);
   free ((char *) p->shared.sasl_file);
+  free ((char *) p->shared.tls_ca);
+  free ((char *) p->shared.tls_certificate);
+  free ((char *) p->shared.tls_key);
   free ((char *) p->stats);
 }
 
@@ -164,6 +167,25 @@ default_id (void)
 
 /* --- all ------------------------------------------------------------------- */
 
+/* Who the nodes and this server are.  1: it is none of ours. */
+static int
+config_files (const char *key, const char *value)
+{
+  struct esp_shared_params *p = &segcache_params.shared;
+
+  if (strcmp (key, "segcache-key-file") == 0)
+    return config_path (key, value, &p->key_file);
+  if (strcmp (key, "segcache-sasl-file") == 0)
+    return config_path (key, value, &p->sasl_file);
+  if (strcmp (key, "segcache-tls-ca") == 0)
+    return config_path (key, value, &p->tls_ca);
+  if (strcmp (key, "segcache-tls-certificate") == 0)
+    return config_path (key, value, &p->tls_certificate);
+  if (strcmp (key, "segcache-tls-key") == 0)
+    return config_path (key, value, &p->tls_key);
+  return 1;
+}
+
 /* 1: it is none of ours. */
 static int
 config_shared (const char *key, const char *value)
@@ -176,17 +198,13 @@ config_shared (const char *key, const char *value)
     return config_max (value);
   if (strcmp (key, "segcache-nodes") == 0)
     return config_nodes (value);
-  if (strcmp (key, "segcache-key-file") == 0)
-    return config_path (key, value, &p->key_file);
-  if (strcmp (key, "segcache-sasl-file") == 0)
-    return config_path (key, value, &p->sasl_file);
   if (strcmp (key, "segcache-timeout") == 0)
     return filter_config_number (key, value, 1, MINUTE, &p->timeout_ms);
   if (strcmp (key, "segcache-lease") == 0)
     return filter_config_number (key, value, 100, MINUTE, &p->lease_ms);
   if (strcmp (key, "segcache-wait") == 0)
     return filter_config_number (key, value, 1, 10 * MINUTE, &p->wait_ms);
-  return 1;
+  return config_files (key, value);
 }
 
 int

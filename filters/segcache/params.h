@@ -40,6 +40,10 @@ extern int segcache_config_complete (nbdkit_next_config_complete *next,
   "                       Encrypt what the directory and the nodes hold.\n" \
   "segcache-sasl-file=<FILE>\n"                                             \
   "                       USER:PASSWORD for the nodes.\n"                   \
+  "segcache-tls-ca=<FILE> TLS to the nodes: who signed their certificates.\n" \
+  "segcache-tls-certificate=<FILE>\n"                                       \
+  "segcache-tls-key=<FILE>\n"                                               \
+  "                       This server's, where the nodes want one.\n"       \
   "segcache-id=<TEXT>     What tells exports of the same name and size\n"   \
   "                       apart, on several servers.\n"                     \
   "segcache-names=each|one\n"                                               \

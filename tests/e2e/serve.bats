@@ -230,6 +230,8 @@ h.pwrite(b"secret", 100); h.flush()'
     [[ $output == *overlay-filter.so*delayload-filter.so* && $output != *segcache* ]]
     run -0 espalier serve --cache-nodes 127.0.0.1:1 --cache-dir "$D/x" --cache-max 1G --print
     [[ $output == *overlay-filter.so*segcache*delayload-filter.so*venue-plugin.so*segcache-nodes=127.0.0.1:1*segcache-dir="$D/x"*segcache-max=1G* ]]
+    run -0 espalier serve --cache-nodes n:1 --cache-tls-ca ca.pem --cache-tls-certificate me.pem --cache-tls-key me.key --print
+    [[ $output == *segcache-tls-ca=ca.pem*segcache-tls-certificate=me.pem*segcache-tls-key=me.key* ]]
     run -2 espalier serve --cache-max much
 }
 

@@ -384,6 +384,9 @@ static const struct parameter of_segcache[] = {
   { "cache-memory", "segcache-memory" },
   { "cache-key-file", "segcache-key-file" },
   { "cache-sasl-file", "segcache-sasl-file" },
+  { "cache-tls-ca", "segcache-tls-ca" },
+  { "cache-tls-certificate", "segcache-tls-certificate" },
+  { "cache-tls-key", "segcache-tls-key" },
   { 0 },
 };
 
@@ -496,6 +499,9 @@ static const struct opt serve_options[] = {
   { "cache-memory", 0, "SIZE", "memory for what a store with --max gave back", false },
   { "cache-key-file", 0, "FILE", "the key that encrypts what nodes and the directory hold", false },
   { "cache-sasl-file", 0, "FILE", "user:password for the nodes", false },
+  { "cache-tls-ca", 0, "FILE", "TLS to the nodes: who signed their certificates", false },
+  { "cache-tls-certificate", 0, "FILE", "this server's certificate for nodes that want one", false },
+  { "cache-tls-key", 0, "FILE", "and its key", false },
   { "threads", 0, "N", "threads of each connection (else half the cores, 1 to 16; 1 before nbdkit 1.34)", false },
   { "tls", 0, "off|on|require", "may or must clients use TLS", false },
   { "tls-certificates", 0, "DIR", "certificates for TLS", false },
