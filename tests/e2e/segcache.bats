@@ -286,6 +286,31 @@ PY
     same "" c/disk.pack
 }
 
+# tls NAME PARAMETERS...: a server on the node $NODE that trusts ca.pem
+tls ()
+{
+    local name=$1; shift
+    cached "$name" curl "$WEB/disk.pack" segcache-nodes="$NODE" segcache-timeout=5000 segcache-tls-ca=ca.pem "$@"
+    same "" c/disk.pack
+}
+
+@test "nodes with TLS: servers with certificates share; a node that is not trusted, or does not trust, is left out" {
+    origin_disk 16
+    authority ca; authority other
+    certificate client ca
+    start_tls_node n1 ca
+    tls a segcache-tls-certificate=client.pem segcache-tls-key=client.key
+    local n; n=$(requests)
+    tls b segcache-tls-certificate=client.pem segcache-tls-key=client.key
+    [ "$(requests)" -eq "$n" ]
+    tls c
+    grep -q "cache node $NODE: it ended TLS before it answered" c.log
+    start_tls_node n2 other
+    tls d
+    grep -q "cache node $NODE: its certificate is not from an authority of segcache-tls-ca" d.log
+    [ "$(requests)" -gt "$n" ]
+}
+
 @test "with a key file nothing of the disk lies in the directory or on a node" {
     mkdir c
     yes "plain text of a disk" | head -c 8388608 >c/disk.pack
@@ -395,6 +420,10 @@ refused ()
     echo short >bad.key
     refused 'bad.key' "${m[@]}" segcache-key-file=bad.key
     refused 'nothing.sasl' "${m[@]}" segcache-nodes=h:1 segcache-sasl-file=nothing.sasl
+    refused 'nothing.pem' "${m[@]}" segcache-nodes=h:1 segcache-tls-ca=nothing.pem
+    refused 'give segcache-nodes' "${m[@]}" segcache-tls-ca=nothing.pem
+    refused 'give segcache-tls-ca' "${m[@]}" segcache-nodes=h:1 segcache-tls-certificate=x segcache-tls-key=y
+    refused 'segcache-tls-key: give' "${m[@]}" segcache-nodes=h:1 segcache-tls-ca=x segcache-tls-key=y
     refused 'unknown parameter' "${m[@]}" segcache-speed=1
     espalier -q init
     refused 'segcache-stats: over the venue plugin' "$VENUE" store="$STORE" segcache-stats=st

@@ -18,6 +18,35 @@ start_node ()
     wait_for "memcached $name" test -S "$D/$name"
 }
 
+# authority NAME: NAME.pem, and what it signs certificates with
+authority ()
+{
+    need openssl
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" -keyout "$1.key" -out "$1.pem" 2>"$1.err"
+}
+
+# certificate NAME AUTHORITY: NAME.pem, for 127.0.0.1, and NAME.key
+certificate ()
+{
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr" 2>"$1.err" &&
+        openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days 2 -out "$1.pem" \
+            -extfile <(echo subjectAltName=IP:127.0.0.1) 2>>"$1.err"
+}
+
+# start_tls_node NAME AUTHORITY: memcached at $NODE with a certificate of the
+# AUTHORITY, which wants one of it, too
+start_tls_node ()
+{
+    need memcached
+    memcached -h | grep -q -e --enable-ssl || skip "memcached has no TLS"
+    certificate "$1" "$2"
+    MEMCACHED_PORT_FILENAME=$D/$1.port memcached -l 127.0.0.1 -p -1 -U 0 -u "$(id -un)" -m 128 -I 2m \
+        -Z -o "ssl_chain_cert=$1.pem,ssl_key=$1.key,ssl_ca_cert=$2.pem,ssl_verify_mode=2" >"$D/$1.log" 2>&1 3>&- &
+    PIDS+=($!)
+    wait_for "memcached $1" test -s "$D/$1.port"
+    NODE=127.0.0.1:$(sed -n 's/^TCP INET: //p' "$D/$1.port")
+}
+
 # origin_disk MIB: the image disk.pack behind HTTP at $WEB/disk.pack, with
 # web.log.  (The name is what tests/lib/once looks for.)
 origin_disk ()

@@ -8,6 +8,111 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+/* --- scenes -------------------------------------------------------------------- */
+
+struct scene {
+  struct delayed d;
+  struct tree *t;
+  struct esp_delay *delay;
+  struct disk disk;
+};
+
+static int
+setup (void **state)
+{
+  pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+  fake_init (1);
+  cache = (struct cache) { .on = true, .lock = lock,
+                           .from = ESP_FROM_CLUSTER };
+  return tree_setup (state);
+}
+
+/* A disk all of whose segments have data, and each in the state ITEM. */
+static void
+scene_make (void **state, struct scene *s, enum item item)
+{
+  s->t = *state;
+  delay_one (state, &s->d, DISK, 20000);
+  assert_int_equal (s->d.index.n, ENTRIES);
+  cache.d = &s->d;
+  for (size_t i = 0; i < ENTRIES; i++)
+    cache.item[i] = item;
+}
+
+static void
+scene_start (struct scene *s, unsigned threads)
+{
+  s->delay = delay_start (s->t, threads);
+  s->disk = disk_open (s->delay, s->t, 0);
+}
+
+static void
+scene_begin (void **state, struct scene *s, enum item item)
+{
+  scene_make (state, s, item);
+  scene_start (s, 4);
+}
+
+/* Nothing is held any more, and every call was right. */
+static void
+scene_end (struct scene *s)
+{
+  disk_close (&s->disk);
+  esp_delay_stop (s->delay);
+  assert_int_equal (cache.open, 0);
+  assert_int_equal (cache.refs, 0);
+  assert_int_equal (cache.wrong, 0);
+  delayed_clear (&s->d);
+}
+
+static struct esp_delay_counters
+counters (struct scene *s)
+{
+  struct esp_delay_counters c;
+
+  esp_delay_counters (s->delay, &c);
+  return c;
+}
+
+/* Of what the engine's threads may be changing. */
+static unsigned
+look (const unsigned *n)
+{
+  ESP_LOCK_SCOPE (&cache.lock);
+  return *n;
+}
+
+static unsigned
+total (const unsigned *n)
+{
+  ESP_LOCK_SCOPE (&cache.lock);
+  unsigned sum = 0;
+
+  for (size_t i = 0; i < ENTRIES; i++)
+    sum += n[i];
+  return sum;
+}
+
+/* Read a byte that segment N has. */
+static int
+read_of (struct scene *s, uint32_t number)
+{
+  uint64_t n, block = (uint64_t) number * (SEGMENT / ESP_BLOCK_SIZE);
+
+  while (esp_map_run (s->d.map, block, 1, &n) != ESP_DATA)
+    block++;
+  return disk_read (&s->disk, block * ESP_BLOCK_SIZE, 1);
+}
+
+static void
+set_items (size_t first, size_t n, enum item item)
+{
+  ESP_LOCK_SCOPE (&cache.lock);
+  for (size_t i = first; i < first + n; i++)
+    cache.item[i] = item;
+}
+
 /* --- hits and misses -------------------------------------------------------------- */
 
 static void
@@ -183,6 +288,14 @@ test_plain_is_not_asked (void **state)
 
 /* --- what another server fetches ----------------------------------------------------- */
 
+static void *
+read_all (void *arg)
+{
+  struct scene *s = arg;
+
+  return (void *) (intptr_t) disk_read (&s->disk, 0, DISK);
+}
+
 static void
 test_busy (void **state)
 {
@@ -302,6 +415,174 @@ test_hit_beside_misses (void **state)
   scene_end (&s);
 }
 
+/* --- the end ------------------------------------------------------------------------ */
+
+static void
+prefetch_all (struct scene *s)
+{
+  assert_true (esp_delay_prefetch (s->disk.reader, 0, DISK) >= 0);
+}
+
+/* An engine that ends gives up what it holds, and waits for nobody. */
+static void
+test_stop (void **state)
+{
+  struct scene s;
+
+  scene_make (state, &s, ITEM_NONE);
+  set_items (0, ENTRIES / 4, ITEM_OTHERS);
+  scene_start (&s, 4);
+  fakes[0].hangs = true;
+  prefetch_all (&s);
+  while (fakes[0].flying == 0 || look (&cache.busy) < ENTRIES / 4)
+    usleep (1000);
+  assert_true (look (&cache.open) > 0);
+  uint64_t begin = now_us ();
+  scene_end (&s);
+  assert_true (now_us () - begin < 1000000);
+  assert_int_equal (cache.item[0], ITEM_OTHERS);
+  assert_int_equal (cache.item[ENTRIES - 1], ITEM_NONE);
+}
+
+/* --- secrets -------------------------------------------------------------------------- */
+
+static void
+test_in_the_clear (void **state)
+{
+  struct scene s;
+
+  scene_begin (state, &s, ITEM_NONE);
+  assert_int_equal (disk_read (&s.disk, 0, DISK), 0);
+  scene_end (&s);
+  assert_int_equal (cache.flags_seen & ESP_SHARED_SECRET, 0);
+}
+
+static void
+test_secret (void **state)
+{
+  struct scene s;
+
+  fake_init (2);                /* of two centers one has it encrypted */
+  fake_encrypted = true;
+  scene_begin (state, &s, ITEM_NONE);
+  assert_int_equal (disk_read (&s.disk, 0, DISK), 0);
+  scene_end (&s);
+  assert_true (total (cache.puts) == ENTRIES);
+  assert_int_equal (cache.flags_not & ESP_SHARED_SECRET, 0);
+}
+
+/* Nothing is known of where it came from. */
+static void
+test_unknown_is_secret (void **state)
+{
+  struct scene s;
+
+  nfakes = 0;
+  scene_begin (state, &s, ITEM_VALUE);
+  assert_int_equal (read_of (&s, 0), 0);
+  set_items (ENTRIES - 1, 1, ITEM_NONE);
+  assert_int_equal (read_of (&s, ENTRIES - 1), EIO);
+  scene_end (&s);
+  assert_int_equal (cache.flags_not & ESP_SHARED_SECRET, 0);
+  assert_int_equal (cache.given_up, 1);
+}
+
+/* --- hydration -------------------------------------------------------------------------- */
+
+static bool
+is_complete (struct scene *s)
+{
+  struct esp_have *have = delayed_open (&s->d);
+  bool complete = esp_have_complete (have);
+
+  esp_have_close (have);
+  return complete;
+}
+
+/* It asks too; its rate is for what comes from centers. */
+static void
+test_hydration (void **state)
+{
+  struct scene s;
+  struct esp_delay_params p = { .background = true, .rate = 65536 };
+
+  scene_make (state, &s, ITEM_VALUE);
+  s.delay = esp_delay_start (s.t->store, &p);
+  assert_non_null (s.delay);
+  s.disk = disk_open (s.delay, s.t, 0);
+  for (int i = 0; i < 5000 && !is_complete (&s); i++)
+    usleep (1000);
+  assert_true (is_complete (&s));
+  assert_int_equal (fake_requests (), 0);
+  assert_int_equal (counters (&s).from_cluster, ENTRIES);
+  assert_int_equal (counters (&s).background_segments, ENTRIES);
+  scene_end (&s);
+}
+
+static void *
+read_first (void *arg)
+{
+  return (void *) (intptr_t) read_of (arg, 0);
+}
+
+/* While somebody waits for a center, hydration leaves the cache alone. */
+static void
+test_hydration_makes_way (void **state)
+{
+  struct scene s;
+  struct esp_delay_params p = { .background = true, .threads = 4,
+                                .readahead = ESP_READAHEAD_OFF };
+  pthread_t thread;
+  void *r;
+
+  scene_make (state, &s, ITEM_VALUE);
+  cache.item[0] = ITEM_NONE;
+  fakes[0].hangs = true;
+  s.delay = esp_delay_start (s.t->store, &p);
+  assert_non_null (s.delay);
+  usleep (100000);              /* the keeper looks again in two seconds */
+  s.disk = disk_open (s.delay, s.t, 0);
+  pthread_create (&thread, NULL, read_first, &s);
+  usleep (2500000);
+  assert_int_equal (total (cache.asked), 1);
+  fakes[0].hangs = false;
+  pthread_join (thread, &r);
+  assert_int_equal ((int) (intptr_t) r, 0);
+  uint64_t begin = now_us ();
+  while (!is_complete (&s) && now_us () - begin < 1500000)
+    usleep (1000);
+  assert_true (is_complete (&s));       /* woken, not by the clock */
+  scene_end (&s);
+}
+
+/* The cache may be taken away while something is fetched for it. */
+static void
+test_taken_away (void **state)
+{
+  struct scene s;
+  pthread_t thread;
+  void *r;
+
+  scene_begin (state, &s, ITEM_NONE);
+  fakes[0].hangs = true;
+  pthread_create (&thread, NULL, read_all, &s);
+  while (fakes[0].flying == 0)
+    usleep (1000);
+  pthread_mutex_lock (&cache.lock);
+  assert_int_equal (cache.refs, 0);
+  cache.on = false;
+  pthread_mutex_unlock (&cache.lock);
+  fakes[0].hangs = false;
+  pthread_join (thread, &r);
+  assert_int_equal ((int) (intptr_t) r, 0);
+  disk_close (&s.disk);
+  esp_delay_stop (s.delay);
+  assert_int_equal (total (cache.puts) + cache.given_up, 0);
+  cache.open = 0;               /* its own end is the end of its leases */
+  scene_start (&s, 1);
+  scene_end (&s);
+}
+
 int
 main (void)
 {
@@ -321,6 +602,13 @@ main (void)
     T (test_takeover),
     T (test_busy_holds_up_nobody),
     T (test_hit_beside_misses),
+    T (test_stop),
+    T (test_in_the_clear),
+    T (test_secret),
+    T (test_unknown_is_secret),
+    T (test_hydration),
+    T (test_hydration_makes_way),
+    T (test_taken_away),
   };
 
   unit_init ();
