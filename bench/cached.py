@@ -17,12 +17,8 @@ import __main__ as base
 
 MiB = 1 << 20
 HOT = 4 * MiB                           # of the slow disk: hits
-COLD = 512 * MiB                        # from here on reads take 3 s
-SLOW_DISK = 1024 * MiB
-
-# A plugin of which one half hangs for 3 s a read.
-SLOW = ("get_size=echo %d" % SLOW_DISK, "thread_model=echo parallel",
-        "pread=if [ $4 -ge %d ]; then sleep 3; fi; head -c $3 /dev/zero" % COLD)
+COLD = 512 * MiB                        # from here on nothing is cached
+SLOW_DISK = 1024 * MiB                  # of which each read takes 3 s
 
 # 16 connections that read what hangs, again and again, each time elsewhere.
 MISSES = """
@@ -109,12 +105,13 @@ class Cached:
 
     def hanging(self, name, rounds, filters, *params):
         """(idle, beside misses) of each of ROUNDS."""
-        server = self.bench.nbdkit(name, "-r", *filters, "eval", *SLOW, *params, threads=16)
-        code = "import nbd,sys\nh=nbd.NBD(); h.connect_uri(sys.argv[1])\n" + \
-               "for i in range(0, %d, 262144): h.pread(262144, i)\n" % HOT
-        base.run(sys.executable, "-c", code, server.uri)
+        slow = self.bench.nbdkit(name + "-slow", "--filter=delay", "memory", str(SLOW_DISK), "delay-read=3", threads=32)
+        server = self.bench.nbdkit(name, "-r", *filters, "nbd", "socket=" + slow.sock, *params, threads=16)
+        base.run(sys.executable, "-c", "import nbd,sys\nh=nbd.NBD(); h.connect_uri(sys.argv[1])\nh.pread(%d, 0)\n" % HOT,
+                 server.uri)
         out = [(self.p99(server), self.beside(server)) for _ in range(rounds)]
         server.p.kill()                 # its readers sleep
+        slow.p.kill()
         return out
 
     def misses(self):
