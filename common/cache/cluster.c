@@ -167,6 +167,7 @@ esp_cluster_close (struct esp_cluster *cluster)
   keeper_stop (cluster);
   for (struct lease *l = cluster->leases.first, *next; l; l = next) {
     next = l->next;
+    lease_drop (l);             /* others need not wait until it runs out */
     lease_free (l);
   }
   list_unref (cluster->list);

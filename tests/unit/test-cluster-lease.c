@@ -70,6 +70,33 @@ test_give_up (void **state)
   esp_cluster_close (two);
 }
 
+/* A process that takes a lease on K and keeps it until it is killed. */
+static pid_t
+holder_start (struct bench *b, const struct esp_cache_key *k)
+{
+  int told[2];
+  char byte = 0;
+
+  assert_int_equal (pipe (told), 0);
+  pid_t pid = fork ();
+  assert_true (pid >= 0);
+  if (pid == 0) {
+    uint8_t buf[SEG];
+    struct esp_shared_ticket t = { 0 };
+    prctl (PR_SET_PDEATHSIG, SIGKILL);
+    struct esp_cluster *c = cluster_open (b, mc_list (b, 0, 1));
+    byte = esp_cluster_get (c, k, buf, SEG, 0, &t) == ESP_SHARED_MISS;
+    if (write (told[1], &byte, 1) == 1)
+      pause ();
+    _exit (0);
+  }
+  close (told[1]);
+  assert_int_equal (read (told[0], &byte, 1), 1);
+  assert_int_equal (byte, 1);
+  close (told[0]);
+  return pid;
+}
+
 /* While its holder lives, a lease of 2.5 s (up to 4 s in memcached's clock) is
  * still there after 5 s; when the holder is gone, it ends.
  */
@@ -80,20 +107,19 @@ test_renewed_then_taken_over (void **state)
   struct bench *b = *state;
   uint8_t buf[SEG];
   struct esp_cache_key k = RP (4);
-  struct esp_shared_ticket t = { 0 }, u = { 0 };
+  struct esp_shared_ticket u = { 0 };
 
   mc_start (b, 0, NULL);
-  struct esp_cluster *one = cluster_open (b, mc_list (b, 0, 1));
+  pid_t one = holder_start (b, &k);
   struct esp_cluster *two = cluster_open (b, mc_list (b, 0, 1));
   uint64_t begin = now_ms ();
-  assert_int_equal (esp_cluster_get (one, &k, buf, SEG, 0, &t),
-                    ESP_SHARED_MISS);
   while (now_ms () - begin < 5000) {
     assert_int_equal (esp_cluster_get (two, &k, buf, SEG, 0, &u),
                       ESP_SHARED_BUSY);
     usleep (100000);
   }
-  esp_cluster_close (one);
+  kill (one, SIGKILL);
+  waitpid (one, NULL, 0);
   u = (struct esp_shared_ticket) { 0 };
   begin = now_ms ();
   assert_int_equal (get_all (two, &k, buf, SEG, &u), ESP_SHARED_MISS);

@@ -148,6 +148,26 @@ test_secret (void **state)
                     ESP_SHARED_MISS);
 }
 
+/* Whoever ends while it fetches keeps nobody waiting. */
+static void
+test_closed_in_a_fetch (void **state)
+{
+  struct bench *b = *state;
+
+  if (!have_memcached ())
+    skip ();
+  mc_start (b, 0, NULL);
+  struct esp_shared_params p = { .nodes = mc_list (b, 0, 1) };
+  struct esp_cache_key key = key_no (ESP_CACHE_RP, 13);
+  struct esp_shared_ticket t;
+  CLEANUP_SHARED struct esp_shared *other = shared_open (&p);
+  struct esp_shared *s = shared_open (&p);
+  assert_int_equal (ask_for (s, &key, 0, &t), ESP_SHARED_MISS);
+  assert_int_equal (ask_for (other, &key, 0, &t), ESP_SHARED_BUSY);
+  esp_shared_close (s);
+  assert_int_equal (ask_for (other, &key, 0, &t), ESP_SHARED_MISS);
+}
+
 /* What was wrong is gone from all of this host; what is put then stays. */
 static void
 test_lied (void **state)
@@ -267,6 +287,7 @@ main (void)
     T (test_memory_then_directory),
     T (test_cluster_fills_the_others),
     T (test_secret),
+    T (test_closed_in_a_fetch),
     T (test_lied),
     T (test_exports),
     T (test_bad_parameters),
