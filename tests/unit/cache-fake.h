@@ -149,4 +149,117 @@ esp_shared_lied (struct esp_shared *shared, const struct esp_cache_key *key,
   lease_locked (key->segment, ticket);
 }
 
+/* --- scenes -------------------------------------------------------------------- */
+
+struct scene {
+  struct delayed d;
+  struct tree *t;
+  struct esp_delay *delay;
+  struct disk disk;
+};
+
+static inline __attribute__ ((unused)) int
+setup (void **state)
+{
+  pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+  fake_init (1);
+  cache = (struct cache) { .on = true, .lock = lock,
+                           .from = ESP_FROM_CLUSTER };
+  return tree_setup (state);
+}
+
+/* A disk all of whose segments have data, and each in the state ITEM. */
+static inline __attribute__ ((unused)) void
+scene_make (void **state, struct scene *s, enum item item)
+{
+  s->t = *state;
+  delay_one (state, &s->d, DISK, 20000);
+  assert_int_equal (s->d.index.n, ENTRIES);
+  cache.d = &s->d;
+  for (size_t i = 0; i < ENTRIES; i++)
+    cache.item[i] = item;
+}
+
+static inline __attribute__ ((unused)) void
+scene_start (struct scene *s, unsigned threads)
+{
+  s->delay = delay_start (s->t, threads);
+  s->disk = disk_open (s->delay, s->t, 0);
+}
+
+static inline __attribute__ ((unused)) void
+scene_begin (void **state, struct scene *s, enum item item)
+{
+  scene_make (state, s, item);
+  scene_start (s, 4);
+}
+
+/* Nothing is held any more, and every call was right. */
+static inline __attribute__ ((unused)) void
+scene_end (struct scene *s)
+{
+  disk_close (&s->disk);
+  esp_delay_stop (s->delay);
+  assert_int_equal (cache.open, 0);
+  assert_int_equal (cache.refs, 0);
+  assert_int_equal (cache.wrong, 0);
+  delayed_clear (&s->d);
+}
+
+static inline __attribute__ ((unused)) struct esp_delay_counters
+counters (struct scene *s)
+{
+  struct esp_delay_counters c;
+
+  esp_delay_counters (s->delay, &c);
+  return c;
+}
+
+/* Of what the engine's threads may be changing. */
+static inline __attribute__ ((unused)) unsigned
+look (const unsigned *n)
+{
+  ESP_LOCK_SCOPE (&cache.lock);
+  return *n;
+}
+
+static inline __attribute__ ((unused)) unsigned
+total (const unsigned *n)
+{
+  ESP_LOCK_SCOPE (&cache.lock);
+  unsigned sum = 0;
+
+  for (size_t i = 0; i < ENTRIES; i++)
+    sum += n[i];
+  return sum;
+}
+
+/* Read a byte that segment N has. */
+static inline __attribute__ ((unused)) int
+read_of (struct scene *s, uint32_t number)
+{
+  uint64_t n, block = (uint64_t) number * (SEGMENT / ESP_BLOCK_SIZE);
+
+  while (esp_map_run (s->d.map, block, 1, &n) != ESP_DATA)
+    block++;
+  return disk_read (&s->disk, block * ESP_BLOCK_SIZE, 1);
+}
+
+static inline __attribute__ ((unused)) void
+set_items (size_t first, size_t n, enum item item)
+{
+  ESP_LOCK_SCOPE (&cache.lock);
+  for (size_t i = first; i < first + n; i++)
+    cache.item[i] = item;
+}
+
+static inline __attribute__ ((unused)) void *
+read_all (void *arg)
+{
+  struct scene *s = arg;
+
+  return (void *) (intptr_t) disk_read (&s->disk, 0, DISK);
+}
+
 #endif /* ESPALIER_CACHE_FAKE_H */
