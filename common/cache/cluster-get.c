@@ -26,7 +26,7 @@ struct ask {
   struct esp_shared_ticket *ticket;
 };
 
-enum opened { WHOLE, PARTLY, OTHER, BAD, LOST };
+enum opened { WHOLE, OTHER, BAD, LOST };
 
 /* --- values -------------------------------------------------------------------- */
 
@@ -86,12 +86,12 @@ open_rest (const struct ask *a, struct esp_wire *wire,
   struct esp_wire_op op = { .verb = ESP_WIRE_GET, .key = text };
 
   for (unsigned i = 1; i < head->parts && *r == ESP_WIRE_OK; ++i) {
-    part_key_text (a->key, head->put, i, text);
+    part_key_text (a->cluster, a->key, head->put, i, text);
     *r = esp_wire_send (wire, &op);
   }
   enum opened o = *r == ESP_WIRE_OK ? WHOLE : LOST;
   for (unsigned i = 1; i < head->parts && node_sound (*r); ++i) {
-    part_key_text (a->key, head->put, i, text);
+    part_key_text (a->cluster, a->key, head->put, i, text);
     want_at (a, &op, done);
     *r = esp_wire_recv (wire, &op);
     if (*r != ESP_WIRE_OK)
@@ -160,11 +160,13 @@ take_lease (const struct ask *a, uint64_t cas)
   return r == ESP_WIRE_KEPT_OUT ? busy (a) : ESP_SHARED_MISS;
 }
 
+/* Nobody waits for a value that he could not open. */
 static enum esp_shared_answer
-on_lease (const struct ask *a, enum lease_kind kind, uint64_t id)
+on_lease (const struct ask *a, const struct lease_item *item)
 {
-  if (a->flags & ESP_SHARED_LOOK || kind == LEASE_WRITER ||
-      id == a->ticket->lease)
+  if (a->flags & ESP_SHARED_LOOK || item->kind == LEASE_WRITER ||
+      item->id == a->ticket->lease ||
+      item->sealer != esp_sealer_id (a->cluster->sealer))
     return ESP_SHARED_MISS;
   return busy (a);
 }
@@ -182,11 +184,10 @@ on_opened (const struct ask *a, enum opened o, uint64_t cas)
     node_lied (a->node);
     /* fall through */
   case LOST:                    /* a part: the head alone is of no use */
-    return a->node->good ? take_lease (a, cas) : ESP_SHARED_MISS;
-  case PARTLY: case OTHER:
+  case OTHER:                   /* nor is what another secret sealed */
     break;
   }
-  return ESP_SHARED_MISS;
+  return a->node->good ? take_lease (a, cas) : ESP_SHARED_MISS;
 }
 
 /* Of a node that had nothing when it was asked last a lease is asked for at once:
@@ -211,24 +212,22 @@ lease_first (const struct ask *a, bool *failed, enum esp_shared_answer *answer)
 static enum esp_shared_answer
 ask_node (const struct ask *a, bool *failed)
 {
-  char text[ESP_CACHE_KEY_TEXT];
+  char text[NODE_KEY_TEXT];
   struct esp_wire_op op = {
-    .verb = ESP_WIRE_GET, .key = esp_cache_key_text (a->key, text)
+    .verb = ESP_WIRE_GET, .key = node_key_text (a->cluster, a->key, text)
   };
   struct esp_wire *wire;
   enum esp_wire_result r;
-  enum lease_kind kind;
-  enum opened o;
-  uint64_t id;
-
+  struct lease_item item;
   enum esp_shared_answer answer;
+  enum opened o;
 
   if (lease_first (a, failed, &answer))
     return answer;
   want_at (a, &op, 0);
   r = node_do_held (a->node, &op, &wire);
   SET_TO (a->node->cold, r == ESP_WIRE_ABSENT);
-  if (r == ESP_WIRE_OK && !lease_decode (op.value, op.value_len, &kind, &id)) {
+  if (r == ESP_WIRE_OK && !lease_decode (op.value, op.value_len, &item)) {
     o = open_value (a, &op, wire, &r);
     node_done (a->node, wire, r);
     node_failed (a->node, r);
@@ -238,7 +237,7 @@ ask_node (const struct ask *a, bool *failed)
   node_done (a->node, wire, r);
   *failed = !node_sound (r);
   if (r == ESP_WIRE_OK)
-    return on_lease (a, kind, id);
+    return on_lease (a, &item);
   return r == ESP_WIRE_ABSENT ? take_lease (a, 0) : ESP_SHARED_MISS;
 }
 
@@ -304,20 +303,19 @@ esp_cluster_lied (struct esp_cluster *cluster,
 {
   CLEANUP_LIST struct list *list = list_current (cluster);
   struct node *node = list_find (list, ticket->node);
-  char text[ESP_CACHE_KEY_TEXT];
+  char text[NODE_KEY_TEXT];
   struct esp_wire_op op = {
-    .verb = ESP_WIRE_GET, .key = esp_cache_key_text (key, text)
+    .verb = ESP_WIRE_GET, .key = node_key_text (cluster, key, text)
   };
   struct esp_wire *wire;
-  enum lease_kind kind;
-  uint64_t id;
+  struct lease_item item;
 
   if (!node)
     return;
   node_lied (node);
   enum esp_wire_result r = node_do_held (node, &op, &wire);
   bool lease = r == ESP_WIRE_OK &&
-    lease_decode (op.value, op.value_len, &kind, &id);
+    lease_decode (op.value, op.value_len, &item);
   node_done (node, wire, r);
   if (r == ESP_WIRE_ABSENT || (r == ESP_WIRE_OK && !lease))
     /* Without a lease the caller fetches and does not put. */

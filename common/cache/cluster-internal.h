@@ -177,15 +177,27 @@ extern struct node *list_find (const struct list *list, uint32_t id);
 extern int list_set (struct esp_cluster *cluster,
                      const struct esp_nodes *nodes, bool settle);
 
+/* What KEY is called on nodes: a restore point's has the id of our secret in it,
+ * where there is one; an export's is the same for all, who write it.
+ */
+#define NODE_KEY_TEXT (ESP_CACHE_KEY_TEXT + 1 + 16)
+extern char *node_key_text (const struct esp_cluster *cluster,
+                            const struct esp_cache_key *key,
+                            char out[NODE_KEY_TEXT]);
+
 /* --- leases (lease.c) ------------------------------------------------------- */
-#define LEASE_SIZE 24u
+#define LEASE_SIZE 32u
 enum lease_kind { LEASE_FILL = 1, LEASE_WRITER = 2 };
 /* What lies on a node: docs/formats.md. */
-extern void lease_encode (uint8_t out[LEASE_SIZE], enum lease_kind kind,
-                          uint64_t id);
+struct lease_item {
+  enum lease_kind kind;
+  uint64_t id, sealer;          /* sealer: esp_sealer_id of its holder */
+};
+extern void lease_encode (uint8_t out[LEASE_SIZE],
+                          const struct lease_item *item);
 /* False: this is no lease. */
-extern bool lease_decode (const void *data, size_t len, enum lease_kind *kind,
-                          uint64_t *id);
+extern bool lease_decode (const void *data, size_t len,
+                          struct lease_item *item);
 /* A number that nobody else has; 0: no random bytes. */
 extern uint64_t random_id (void);
 

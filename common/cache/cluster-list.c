@@ -15,6 +15,8 @@
 
 #include <config.h>
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +39,21 @@ list_unref (struct list *list)
   for (size_t i = 0; i < list->n + list->left; ++i)
     node_unref (list->node[i]);
   free (list);
+}
+
+/* Restore points' values under several secrets live side by side.  An export's
+ * can't: who writes it must find what the others have of it.
+ */
+char *
+node_key_text (const struct esp_cluster *cluster,
+               const struct esp_cache_key *key, char out[NODE_KEY_TEXT])
+{
+  uint64_t id = esp_sealer_id (cluster->sealer);
+
+  esp_cache_key_text (key, out);
+  if (key->kind == ESP_CACHE_RP && id != 0)
+    snprintf (out + ESP_CACHE_KEY_TEXT - 1, 1 + 16 + 1, "-%016" PRIx64, id);
+  return out;
 }
 
 static struct node *

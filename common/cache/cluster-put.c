@@ -27,13 +27,14 @@ struct put {
 };
 
 void
-part_key_text (const struct esp_cache_key *key, uint64_t put, unsigned part,
+part_key_text (const struct esp_cluster *cluster,
+               const struct esp_cache_key *key, uint64_t put, unsigned part,
                char out[PART_KEY_TEXT])
 {
-  char text[ESP_CACHE_KEY_TEXT];
+  char text[NODE_KEY_TEXT];
 
   snprintf (out, PART_KEY_TEXT, "%s.%016" PRIx64 ".%u",
-            esp_cache_key_text (key, text), put, part % 100000);
+            node_key_text (cluster, key, text), put, part % 100000);
 }
 
 /* Into how many parts, all but the last equally long. */
@@ -80,7 +81,8 @@ put_parts (struct put *p, void *room)
   };
 
   for (unsigned i = 1; i < p->part.parts; ++i) {
-    part_key_text (&p->lease->key, p->part.put, i, text);
+    part_key_text (p->lease->node->cluster, &p->lease->key, p->part.put, i,
+                   text);
     op.data = seal (p, i, room, head, &op.len);
     if (!op.data || node_do (p->lease->node, &op) != ESP_WIRE_OK)
       return false;
@@ -94,12 +96,12 @@ put_parts (struct put *p, void *room)
 static enum esp_wire_result
 replace (const struct put *p, struct esp_wire_op *op)
 {
-  char text[ESP_CACHE_KEY_TEXT];
+  char text[NODE_KEY_TEXT];
 
   if (p->lease->key.kind != ESP_CACHE_RP)
     return lease_replace (p->lease, op);
   op->verb = ESP_WIRE_SET;
-  op->key = esp_cache_key_text (&p->lease->key, text);
+  op->key = node_key_text (p->lease->node->cluster, &p->lease->key, text);
   enum esp_wire_result r = node_do (p->lease->node, op);
   op->key = NULL;               /* it was ours */
   return r;

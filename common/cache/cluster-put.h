@@ -4,7 +4,7 @@
 #ifndef ESPALIER_CACHE_PUT_H
 #define ESPALIER_CACHE_PUT_H
 
-#include "cache/key.h"
+#include "cache/cluster-internal.h"
 
 #define PUT_MAX (1u << ESP_SEGMENT_SHIFT_MAX)
 #define PARTS_MAX 512u
@@ -13,8 +13,9 @@
 /* The head of a put lies under the key's text, part I of it under
  * "TEXT.PUT.I", so that parts of two puts never meet.
  */
-#define PART_KEY_TEXT (ESP_CACHE_KEY_TEXT + 1 + 16 + 1 + 5)
-extern void part_key_text (const struct esp_cache_key *key, uint64_t put,
+#define PART_KEY_TEXT (NODE_KEY_TEXT + 1 + 16 + 1 + 5)
+extern void part_key_text (const struct esp_cluster *cluster,
+                           const struct esp_cache_key *key, uint64_t put,
                            unsigned part, char out[PART_KEY_TEXT]);
 
 #endif /* ESPALIER_CACHE_PUT_H */

@@ -21,16 +21,20 @@ esp_cluster_write_begin (struct esp_cluster *cluster,
 {
   CLEANUP_LIST struct list *list = list_current (cluster);
   struct node *node = list_owner (list, key);
-  char text[ESP_CACHE_KEY_TEXT];
+  const struct lease_item writer = {
+    .kind = LEASE_WRITER, .id = random_id (),
+    .sealer = esp_sealer_id (cluster->sealer),
+  };
+  char text[NODE_KEY_TEXT];
   uint8_t data[LEASE_SIZE];
   struct esp_wire_op op = {
-    .verb = ESP_WIRE_SET, .key = esp_cache_key_text (key, text), .data = data,
-    .len = sizeof data, .seconds = lease_seconds (cluster),
+    .verb = ESP_WIRE_SET, .key = node_key_text (cluster, key, text),
+    .data = data, .len = sizeof data, .seconds = lease_seconds (cluster),
   };
 
   if (!node)
     return;
-  lease_encode (data, LEASE_WRITER, random_id ());
+  lease_encode (data, &writer);
   /* A full node may refuse it. */
   if (node_do (node, &op) != ESP_WIRE_OK)
     node_forget (node, key);

@@ -16,6 +16,10 @@
  * from the key alone, lengths and heads are compared with what they should
  * be, what a head says of others only makes them be dropped.
  *
+ * Processes with different secrets have a key's values side by side, in ways
+ * of the same sets and with the same tag: so each hits its own, and who forgets
+ * the key forgets all of them.
+ *
  * A key's parts are in sets side by side, its slots of one way too where that
  * is free (and it is, where a segment of as many parts was put out for it:
  * all of it goes at once): a segment is then one piece of the file.
@@ -146,6 +150,16 @@ way_bytes (const struct cdir_set *set, unsigned way)
     ? (int64_t) len : 0;
 }
 
+/* Under which secret what lies in WAY says it is sealed. */
+static uint64_t
+way_sealed (const struct cdir_set *set, unsigned way)
+{
+  uint8_t head[ESP_VALUE_HEAD];
+
+  read_head (set, way, head);
+  return esp_value_sealed (head);
+}
+
 static void
 add_used (struct esp_cdir *dir, int64_t bytes)
 {
@@ -225,25 +239,36 @@ free_way (struct esp_cdir *dir, struct cdir_set *set, unsigned way,
 
 /* What changes while we look is looked at again: uses, or VALID now. */
 static void
-drop_part (struct esp_cdir *dir, struct cdir_set *set, uint32_t tag)
+drop_part (struct esp_cdir *dir, struct cdir_set *set, uint32_t tag,
+           const uint8_t *head)
 {
   for (unsigned w = 0; w < CDIR_WAYS; ++w)
     for (;;) {
       uint64_t word = atomic_load (&set->way[w]);
 
       if (cdir_state (word) == CDIR_FREE || cdir_tag (word) != tag ||
+          (head && (cdir_state (word) != CDIR_VALID ||
+                    way_sealed (set, w) != esp_value_sealed (head))) ||
           free_way (dir, set, w, word))
         break;
     }
 }
 
-void
-cdir_drop (struct esp_cdir *dir, const struct cdir_spot *spot)
+/* With HEAD: only what is VALID under the same secret. */
+static void
+drop_parts (struct esp_cdir *dir, const struct cdir_spot *spot,
+            const uint8_t *head)
 {
   unsigned parts = (1u << spot->key->shift) / CDIR_SLOT;
 
   for (unsigned p = 0; p < parts; ++p)
-    drop_part (dir, cdir_set_of (dir, spot, p), tag_of (spot, p));
+    drop_part (dir, cdir_set_of (dir, spot, p), tag_of (spot, p), head);
+}
+
+void
+cdir_drop (struct esp_cdir *dir, const struct cdir_spot *spot)
+{
+  drop_parts (dir, spot, NULL);
 }
 
 bool
@@ -358,7 +383,8 @@ victim (struct cdir_set *set, uint64_t *words)
 }
 
 static unsigned
-choose (struct cdir_set *set, uint32_t tag, unsigned rather, uint64_t *words)
+choose (const struct esp_cdir *dir, struct cdir_set *set, uint32_t tag,
+        unsigned rather, uint64_t *words)
 {
   unsigned when = now (), some = NO_WAY;
 
@@ -368,16 +394,19 @@ choose (struct cdir_set *set, uint32_t tag, unsigned rather, uint64_t *words)
       if (some == NO_WAY || w == rather)
         some = w;
     }
-    else if (cdir_tag (words[w]) == tag)
-      /* What is VALID here is not what we have: in its place.  Otherwise it
-       * is just being put.
-       */
-      return cdir_state (words[w]) == CDIR_VALID ? w : NO_WAY;
+    else if (cdir_tag (words[w]) != tag)
+      continue;
+    else if (cdir_state (words[w]) != CDIR_VALID)
+      return NO_WAY;            /* it is just being put */
+    else if (way_sealed (set, w) == esp_sealer_id (dir->sealer))
+      return w;                 /* not what we have: in its place */
   }
   return some != NO_WAY ? some : victim (set, words);
 }
 
-/* WAY was taken while it was OLD; what else belongs to that one goes, too. */
+/* WAY was taken while it was OLD; what else belongs to that one goes, too, but
+ * nothing that is PENDING: what WAY was taken for may be the same key's.
+ */
 static void
 evict (struct esp_cdir *dir, struct cdir_set *set, unsigned way, uint64_t old)
 {
@@ -397,7 +426,7 @@ evict (struct esp_cdir *dir, struct cdir_set *set, unsigned way, uint64_t old)
     return;
   leave_ghost (dir, &spot);
   if (part.parts > 1)
-    cdir_drop (dir, &spot);
+    drop_parts (dir, &spot, head);
 }
 
 bool
@@ -409,7 +438,7 @@ cdir_take (struct esp_cdir *dir, const struct cdir_spot *spot, unsigned way,
   uint64_t words[CDIR_WAYS];
 
   for (unsigned i = 0; i < TRIES; ++i) {
-    unsigned w = choose (set, tag, way, words);
+    unsigned w = choose (dir, set, tag, way, words);
     if (w == NO_WAY)
       return false;
     uint64_t old = words[w],
@@ -423,7 +452,8 @@ cdir_take (struct esp_cdir *dir, const struct cdir_spot *spot, unsigned way,
     atomic_fetch_add (&set->clock, 1);
     if (cdir_state (old) == CDIR_VALID) {
       add_used (dir, -way_bytes (set, w));
-      if (cdir_tag (old) != tag)
+      if (cdir_tag (old) != tag ||
+          way_sealed (set, w) != esp_sealer_id (dir->sealer))
         evict (dir, set, w, old);
     }
     return true;

@@ -25,26 +25,27 @@
 #define HELD_MAX_MS 600000u     /* whoever forgot a ticket: no longer */
 
 void
-lease_encode (uint8_t out[LEASE_SIZE], enum lease_kind kind, uint64_t id)
+lease_encode (uint8_t out[LEASE_SIZE], const struct lease_item *item)
 {
   memset (out, 0, LEASE_SIZE);
   memcpy (out, MAGIC, 8);
   out[8] = LEASE_VERSION;
-  out[9] = (uint8_t) kind;
-  esp_put64 (out + 16, id);
+  out[9] = (uint8_t) item->kind;
+  esp_put64 (out + 16, item->id);
+  esp_put64 (out + 24, item->sealer);
 }
 
 bool
-lease_decode (const void *data, size_t len, enum lease_kind *kind,
-              uint64_t *id)
+lease_decode (const void *data, size_t len, struct lease_item *item)
 {
   const uint8_t *p = data;
 
   if (len != LEASE_SIZE || memcmp (p, MAGIC, 8) != 0 || p[8] != LEASE_VERSION ||
       (p[9] != LEASE_FILL && p[9] != LEASE_WRITER))
     return false;
-  *kind = p[9];
-  *id = esp_get64 (p + 16);
+  item->kind = p[9];
+  item->id = esp_get64 (p + 16);
+  item->sealer = esp_get64 (p + 24);
   return true;
 }
 
@@ -75,22 +76,32 @@ keep (struct node *node, const struct esp_cache_key *key, uint64_t id,
   all->first = lease;
 }
 
+/* A lease of ours that fetches. */
+static void
+encode_fill (const struct esp_cluster *cluster, uint64_t id,
+             uint8_t out[LEASE_SIZE])
+{
+  lease_encode (out, &(const struct lease_item) {
+    .kind = LEASE_FILL, .id = id, .sealer = esp_sealer_id (cluster->sealer),
+  });
+}
+
 enum esp_wire_result
 lease_take (struct node *node, const struct esp_cache_key *key, uint64_t cas,
             struct esp_shared_ticket *ticket)
 {
-  char text[ESP_CACHE_KEY_TEXT];
+  char text[NODE_KEY_TEXT];
   uint8_t data[LEASE_SIZE];
   uint64_t id = random_id ();
   struct lease *lease = malloc (sizeof *lease);
   struct esp_wire_op op = {
     .verb = cas ? ESP_WIRE_CAS : ESP_WIRE_ADD,
-    .key = esp_cache_key_text (key, text), .data = data, .len = sizeof data,
-    .seconds = lease_seconds (node->cluster), .cas = cas,
+    .key = node_key_text (node->cluster, key, text), .data = data,
+    .len = sizeof data, .seconds = lease_seconds (node->cluster), .cas = cas,
   };
   enum esp_wire_result r = ESP_WIRE_REFUSED;
 
-  lease_encode (data, LEASE_FILL, id);
+  encode_fill (node->cluster, id, data);
   if (lease && id)
     r = node_do (node, &op);
   if (r != ESP_WIRE_OK) {
@@ -133,11 +144,10 @@ look (const struct lease *lease, const char *text, uint64_t *cas)
   struct esp_wire_op op = { .verb = ESP_WIRE_GET, .key = text };
   struct esp_wire *wire;
   enum esp_wire_result r = node_do_held (lease->node, &op, &wire);
-  enum lease_kind kind;
-  uint64_t id;
+  struct lease_item item;
 
   if (r == ESP_WIRE_OK &&
-      (!lease_decode (op.value, op.value_len, &kind, &id) || id != lease->id))
+      (!lease_decode (op.value, op.value_len, &item) || item.id != lease->id))
     r = ESP_WIRE_KEPT_OUT;
   *cas = op.cas;
   node_done (lease->node, wire, r);
@@ -147,11 +157,11 @@ look (const struct lease *lease, const char *text, uint64_t *cas)
 enum esp_wire_result
 lease_replace (const struct lease *lease, struct esp_wire_op *op)
 {
-  char text[ESP_CACHE_KEY_TEXT];
+  char text[NODE_KEY_TEXT];
   enum esp_wire_result r = ESP_WIRE_KEPT_OUT;
 
   op->verb = ESP_WIRE_CAS;
-  op->key = esp_cache_key_text (&lease->key, text);
+  op->key = node_key_text (lease->node->cluster, &lease->key, text);
   for (unsigned i = 0; i < TRIES && r == ESP_WIRE_KEPT_OUT; ++i) {
     r = look (lease, text, &op->cas);
     if (r != ESP_WIRE_OK)
@@ -165,9 +175,10 @@ lease_replace (const struct lease *lease, struct esp_wire_op *op)
 void
 lease_drop (const struct lease *lease)
 {
-  char text[ESP_CACHE_KEY_TEXT];
+  char text[NODE_KEY_TEXT];
   struct esp_wire_op op = {
-    .verb = ESP_WIRE_DROP, .key = esp_cache_key_text (&lease->key, text),
+    .verb = ESP_WIRE_DROP,
+    .key = node_key_text (lease->node->cluster, &lease->key, text),
   };
   enum esp_wire_result r = ESP_WIRE_KEPT_OUT;
 
@@ -217,7 +228,7 @@ leases_renew (struct esp_cluster *cluster)
     struct esp_wire_op op = {
       .data = data, .len = sizeof data, .seconds = lease_seconds (cluster),
     };
-    lease_encode (data, LEASE_FILL, l->id);
+    encode_fill (cluster, l->id, data);
     /* Lost: put finds out. */
     (void) lease_replace (l, &op);
     lease_free (l);

@@ -342,9 +342,9 @@ node_do (struct node *node, struct esp_wire_op *op)
 void
 node_forget (struct node *node, const struct esp_cache_key *key)
 {
-  char text[ESP_CACHE_KEY_TEXT];
+  char text[NODE_KEY_TEXT];
   struct esp_wire_op op = {
-    .verb = ESP_WIRE_DELETE, .key = esp_cache_key_text (key, text)
+    .verb = ESP_WIRE_DELETE, .key = node_key_text (node->cluster, key, text)
   };
   enum esp_wire_result r = node_do (node, &op);
 

@@ -98,12 +98,12 @@ static enum esp_wire_result
 delete_all (struct node *n, struct esp_wire *w, struct pending *p)
 {
   for (size_t i = 0; i < p->room; ++i) {
-    char text[ESP_CACHE_KEY_TEXT];
+    char text[NODE_KEY_TEXT];
     struct esp_wire_op op = { .verb = ESP_WIRE_DELETE, .key = text };
 
     if (!p->used[i])
       continue;
-    esp_cache_key_text (&p->keys[i], text);
+    node_key_text (n->cluster, &p->keys[i], text);
     esp_wire_begin (w);
     enum esp_wire_result r = esp_wire_do (w, &op);
     if (r != ESP_WIRE_OK && r != ESP_WIRE_ABSENT) {

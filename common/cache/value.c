@@ -12,6 +12,10 @@
  * number of processes that know nothing of each other, and no nonce comes
  * twice under a key (two of 2^48 values share the 16 bytes with a chance
  * below 2^-32; a counter, or 96 random bits under one key, would not do).
+ *
+ * The head says under which secret, by an id that is derived from it and
+ * tells nothing of it: while an operator changes the secret on one server after
+ * another, what the others seal is not for us, and nobody's lie.
  */
 
 #include <config.h>
@@ -33,13 +37,12 @@
 #define MAGIC "ESPVALUE"
 #define VALUE_VERSION 1u
 #define INFO "espalier cache value 1"
-
-enum { SEAL_CHECK = 0, SEAL_AES_GCM = 1 };
+#define INFO_ID "espalier cache key id 1"
 
 /* Offsets in the head. */
 enum {
-  AT_VERSION = 8, AT_SEAL = 12, AT_KEY = 16, AT_PART = 38, AT_PARTS = 40,
-  AT_LENGTH = 44, AT_DATA = 48, AT_PUT = 56, AT_SALT = 64, AT_TAG = 80
+  AT_VERSION = 8, AT_DATA = 12, AT_KEY = 16, AT_PART = 38, AT_PARTS = 40,
+  AT_LENGTH = 44, AT_SEALER = 48, AT_PUT = 56, AT_SALT = 64, AT_TAG = 80
 };
 #define SALT 16
 
@@ -47,25 +50,37 @@ static_assert (AT_KEY + ESP_CACHE_KEY_PACKED == AT_PART, "the key's place");
 static_assert (AT_TAG + AEAD_TAG == ESP_VALUE_HEAD, "the head's size");
 
 struct esp_sealer {
-  bool encrypts;
+  uint64_t id;                  /* 0: there is no secret */
   uint8_t secret[AEAD_KEY];
 };
 
 /* --- sealers --------------------------------------------------------------- */
+
+static int
+take_secret (struct esp_sealer *sealer, const uint8_t *secret)
+{
+  static const uint8_t salt[32];
+  uint8_t id[8];
+
+  if (aead_hkdf (secret, salt, sizeof salt, INFO_ID, id, sizeof id) == -1)
+    return -1;
+  memcpy (sealer->secret, secret, sizeof sealer->secret);
+  sealer->id = esp_get64 (id);
+  if (sealer->id == 0)
+    sealer->id = 1;             /* one secret of 2^64 */
+  return 0;
+}
 
 struct esp_sealer *
 esp_sealer_new (const uint8_t *secret)
 {
   struct esp_sealer *sealer = calloc (1, sizeof *sealer);
 
-  if (!sealer) {
-    esp_error ("segment cache: %m");
-    return NULL;
-  }
-  sealer->encrypts = secret != NULL;
-  if (secret)
-    memcpy (sealer->secret, secret, sizeof sealer->secret);
-  return sealer;
+  if (sealer && (!secret || take_secret (sealer, secret) == 0))
+    return sealer;
+  esp_error ("segment cache: %m");
+  esp_sealer_free (sealer);
+  return NULL;
 }
 
 struct esp_sealer *
@@ -93,7 +108,13 @@ esp_sealer_free (struct esp_sealer *sealer)
 bool
 esp_sealer_secret (const struct esp_sealer *sealer)
 {
-  return sealer->encrypts;
+  return sealer->id != 0;
+}
+
+uint64_t
+esp_sealer_id (const struct esp_sealer *sealer)
+{
+  return sealer->id;
 }
 
 /* --- the head -------------------------------------------------------------- */
@@ -119,12 +140,12 @@ head_write (uint8_t *head, const struct esp_sealer *sealer,
   memset (head, 0, ESP_VALUE_HEAD);
   memcpy (head, MAGIC, 8);
   esp_put32 (head + AT_VERSION, VALUE_VERSION);
-  head[AT_SEAL] = sealer->encrypts ? SEAL_AES_GCM : SEAL_CHECK;
   esp_cache_key_pack (key, head + AT_KEY);
   esp_put16 (head + AT_PART, part->part);
   esp_put16 (head + AT_PARTS, part->parts);
   esp_put32 (head + AT_LENGTH, part->length);
   esp_put32 (head + AT_DATA, (uint32_t) len);
+  esp_put64 (head + AT_SEALER, sealer->id);
   esp_put64 (head + AT_PUT, part->put);
 }
 
@@ -157,6 +178,12 @@ esp_value_whose (const uint8_t head[ESP_VALUE_HEAD],
     head_read (head, key, len, part);
 }
 
+uint64_t
+esp_value_sealed (const uint8_t head[ESP_VALUE_HEAD])
+{
+  return esp_get64 (head + AT_SEALER);
+}
+
 enum esp_value_result
 esp_value_peek (const struct esp_sealer *sealer,
                 const struct esp_cache_key *key,
@@ -169,7 +196,7 @@ esp_value_peek (const struct esp_sealer *sealer,
   if (memcmp (head, MAGIC, 8) != 0)
     return ESP_VALUE_BAD;
   if (esp_get32 (head + AT_VERSION) != VALUE_VERSION ||
-      head[AT_SEAL] != (sealer->encrypts ? SEAL_AES_GCM : SEAL_CHECK))
+      esp_value_sealed (head) != sealer->id)
     return ESP_VALUE_OTHER;
   esp_cache_key_pack (key, packed);
   return head_read (head, &says, len, part) &&
@@ -248,7 +275,7 @@ esp_value_seal_apart (const struct esp_sealer *sealer,
   if (!part_ok (key, part, len))
     return NULL;
   head_write (head, sealer, key, part, len);
-  if (sealer->encrypts)
+  if (sealer->id != 0)
     return encrypt (sealer, head, data, len, room) ? room : NULL;
   check_of (head, data, len, head + AT_TAG);
   return data;
@@ -278,7 +305,7 @@ open_data (const struct esp_sealer *sealer, const uint8_t *head,
 {
   uint8_t check[AEAD_TAG];
 
-  if (sealer->encrypts)
+  if (sealer->id != 0)
     return decrypt (sealer, head, data, len, out);
   check_of (head, data, len, check);
   if (memcmp (check, head + AT_TAG, sizeof check) != 0)

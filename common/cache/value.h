@@ -31,6 +31,10 @@ extern struct esp_sealer *esp_sealer_from_file (const char *path);
 extern void esp_sealer_free (struct esp_sealer *sealer);
 /* Does it encrypt? */
 extern bool esp_sealer_secret (const struct esp_sealer *sealer);
+/* Which secret it is, without saying anything of it: sealers have the same id
+ * where they open each other's values.  0: it is none.
+ */
+extern uint64_t esp_sealer_id (const struct esp_sealer *sealer);
 
 struct esp_value_part {
   uint32_t length;              /* of the whole segment, bytes: 1 to 4M, at
@@ -51,7 +55,8 @@ extern size_t esp_value_seal (const struct esp_sealer *sealer,
 
 enum esp_value_result {
   ESP_VALUE_OK,
-  ESP_VALUE_OTHER,              /* of another version, or sealed otherwise */
+  ESP_VALUE_OTHER,              /* of another version, or of who has another
+                                 * secret, or none: a miss, and no lie */
   ESP_VALUE_BAD,                /* damaged, forged, or another key's */
 };
 /* Open VALUE, which was asked for under KEY: the data to OUT (ROOM bytes: more
@@ -84,6 +89,8 @@ esp_value_peek (const struct esp_sealer *sealer,
 extern bool esp_value_whose (const uint8_t head[ESP_VALUE_HEAD],
                              struct esp_cache_key *key, size_t *len,
                              struct esp_value_part *part);
+/* The id of the sealer whose HEAD says it is; any number where it is no head. */
+extern uint64_t esp_value_sealed (const uint8_t head[ESP_VALUE_HEAD]);
 /* Open what follows HEAD, LEN bytes, in place. */
 extern enum esp_value_result
 esp_value_open_apart (const struct esp_sealer *sealer,

@@ -30,7 +30,8 @@ ESP_DEFINE_CLEANUP (cdir, struct esp_cdir *, esp_cdir_close)
 
 static char *cdir_where __attribute__ ((unused));
 static struct esp_sealer *cdir_check __attribute__ ((unused)),
-  *cdir_secret __attribute__ ((unused));
+  *cdir_secret __attribute__ ((unused)),
+  *cdir_other __attribute__ ((unused));
 
 static inline __attribute__ ((unused)) int
 cdir_setup (void **state)
@@ -42,6 +43,8 @@ cdir_setup (void **state)
   cdir_where = unit_mkdir ();
   cdir_check = esp_sealer_new (NULL);
   cdir_secret = esp_sealer_new (secret);
+  secret[0] = 8;
+  cdir_other = esp_sealer_new (secret);
   return 0;
 }
 
@@ -52,6 +55,7 @@ cdir_teardown (void **state)
   unit_rmdir (cdir_where);
   esp_sealer_free (cdir_check);
   esp_sealer_free (cdir_secret);
+  esp_sealer_free (cdir_other);
   return 0;
 }
 

@@ -152,16 +152,22 @@ bench_teardown (void **state)
 
 /* --- servers ------------------------------------------------------------------ */
 static inline __attribute__ ((unused)) struct esp_cluster *
-cluster_open (struct bench *b, const char *nodes)
+cluster_open_with (const struct esp_sealer *sealer, const char *nodes)
 {
   struct esp_shared_params p = {
     .nodes = nodes, .timeout_ms = TIMEOUT, .lease_ms = LEASE, .wait_ms = WAIT,
   };
-  struct esp_cluster *c = esp_cluster_open (&p, b->sealer);
+  struct esp_cluster *c = esp_cluster_open (&p, sealer);
 
   if (!c)
     fail_msg ("%s", unit_error);
   return c;
+}
+
+static inline __attribute__ ((unused)) struct esp_cluster *
+cluster_open (struct bench *b, const char *nodes)
+{
+  return cluster_open_with (b->sealer, nodes);
 }
 
 /* How many nodes are out. */

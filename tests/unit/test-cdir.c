@@ -109,22 +109,132 @@ processes_share_it (void **state)
   assert_false (cdir_has (a, &key, 1, SEGMENT));
 }
 
-/* Other bytes under another secret are a miss, and are replaced. */
+/* --- key files --------------------------------------------------------- */
+
+#define OPENS 3
+/* Processes with a key file, another one, and none. */
 static void
-another_key_file (void **state)
+open_all (struct esp_cdir *d[OPENS])
+{
+  const struct esp_sealer *sealers[OPENS] = { cdir_check, cdir_secret,
+                                              cdir_other };
+
+  for (unsigned i = 0; i < OPENS; ++i) {
+    d[i] = esp_cdir_open (cdir_where, MAX, sealers[i]);
+    assert_non_null (d[i]);
+  }
+}
+
+static void
+close_all (struct esp_cdir *d[OPENS])
+{
+  for (unsigned i = 0; i < OPENS; ++i) {
+    struct esp_cdir_counters c;
+
+    esp_cdir_counters (d[i], &c);
+    assert_int_equal (c.lies, 0);
+    esp_cdir_close (d[i]);
+  }
+}
+
+/* What others sealed is a miss; each finds its own beside it, also behind a
+ * restart.
+ */
+static void
+key_files_side_by_side (void **state)
 {
   struct esp_cache_key key = cdir_key (ESP_CACHE_RP, 1, 18);
-  const struct esp_sealer *order[] = { cdir_check, cdir_secret, cdir_check };
+  struct esp_cdir_counters c;
+  struct esp_cdir *d[OPENS];
 
   (void) state;
-  for (unsigned i = 0; i < 3; ++i) {
-    CLEANUP_CDIR struct esp_cdir *d = esp_cdir_open (cdir_where, MAX,
-                                                     order[i]);
-
-    assert_false (cdir_has (d, &key, 0, SEGMENT));
-    assert_true (cdir_put (d, &key, 0, SEGMENT));
-    assert_true (cdir_has (d, &key, 0, SEGMENT));
+  open_all (d);
+  for (unsigned i = 0; i < OPENS; ++i) {
+    assert_false (cdir_has (d[i], &key, i, SEGMENT));
+    assert_true (cdir_put (d[i], &key, i, SEGMENT));
   }
+  close_all (d);
+  open_all (d);
+  for (unsigned i = 0; i < OPENS; ++i)
+    assert_true (cdir_has (d[i], &key, i, SEGMENT));
+  esp_cdir_counters (d[0], &c);
+  assert_int_equal (c.used, OPENS * SEGMENT);
+  /* In its own place. */
+  assert_true (cdir_put (d[1], &key, 1, SEGMENT - 8));
+  assert_true (cdir_has (d[0], &key, 0, SEGMENT));
+  assert_false (cdir_has (d[1], &key, 1, SEGMENT));
+  esp_cdir_counters (d[0], &c);
+  assert_int_equal (c.used, OPENS * SEGMENT - 8);
+  close_all (d);
+}
+
+/* Who writes forgets what the others have, and what they are putting. */
+static void
+a_forget_is_for_all_key_files (void **state)
+{
+  struct esp_cache_key key = cdir_key (ESP_CACHE_EXPORT, 1, 18);
+  static uint8_t buf[SEGMENT];
+  struct esp_cdir *d[OPENS];
+  uint64_t epoch;
+
+  (void) state;
+  open_all (d);
+  for (unsigned i = 0; i < OPENS; ++i) {
+    for (unsigned k = 0; k < OPENS; ++k)
+      assert_true (cdir_put (d[k], &key, i, SEGMENT));
+    esp_cdir_forget (d[i], &key);
+    for (unsigned k = 0; k < OPENS; ++k)
+      assert_false (cdir_has (d[k], &key, i, SEGMENT));
+    assert_false (esp_cdir_get (d[(i + 1) % OPENS], &key, buf, SEGMENT,
+                                &epoch));
+    esp_cdir_forget (d[i], &key);
+    assert_false (esp_cdir_put (d[(i + 1) % OPENS], &key, buf, SEGMENT,
+                                epoch));
+  }
+  close_all (d);
+}
+
+/* Where one segment takes all the room of its group each puts out the other's
+ * alone, and has the whole.
+ */
+static void
+key_files_in_a_small_room (void **state)
+{
+  struct esp_cache_key key = cdir_key (ESP_CACHE_RP, 1, 22);
+  struct esp_cdir *d[OPENS];
+
+  (void) state;
+  open_all (d);
+  for (unsigned i = 0; i < 4 * OPENS; ++i) {
+    assert_false (cdir_has (d[i % OPENS], &key, i, 4 << 20));
+    assert_true (cdir_put (d[i % OPENS], &key, i, 4 << 20));
+    assert_true (cdir_has (d[i % OPENS], &key, i, 4 << 20));
+  }
+  close_all (d);
+}
+
+/* Old values go as their room is needed, and take no new ones along. */
+static void
+key_files_change (void **state)
+{
+  struct esp_cdir *d[OPENS];
+  unsigned hits = 0;
+
+  (void) state;
+  open_all (d);
+  for (unsigned i = 0; i < OPENS; ++i)
+    for (uint32_t n = 0; n < 32; ++n) {         /* half of the room */
+      struct esp_cache_key key = cdir_key (ESP_CACHE_RP, n, 18);
+
+      assert_true (cdir_put (d[i], &key, i, SEGMENT));
+    }
+  for (uint32_t n = 0; n < 32; ++n) {
+    struct esp_cache_key key = cdir_key (ESP_CACHE_RP, n, 18);
+
+    hits += cdir_has (d[OPENS - 1], &key, OPENS - 1, SEGMENT);
+  }
+  assert_true (hits >= 16);
+  close_all (d);
 }
 
 /* --- forgetting -------------------------------------------------------- */
@@ -372,7 +482,10 @@ main (void)
     TEST (lengths_that_no_segment_has),
     TEST (survives_a_restart),
     TEST (processes_share_it),
-    TEST (another_key_file),
+    TEST (key_files_side_by_side),
+    TEST (a_forget_is_for_all_key_files),
+    TEST (key_files_in_a_small_room),
+    TEST (key_files_change),
     TEST (no_put_that_began_before_a_forget),
     TEST (a_forget_in_the_middle_of_a_put),
     TEST (a_newer_put_in_the_middle_of_a_put),

@@ -265,9 +265,12 @@ worker_main (void *arg)
   return NULL;
 }
 
-/* SERVERS write and read; FAULT (NULL: none) happens meanwhile. */
+/* SERVERS write and read, the second one with SEALER; FAULT (NULL: none) happens
+ * meanwhile.
+ */
 static void
-model (struct bench *b, unsigned servers, void (*fault) (struct bench *b))
+model (struct bench *b, unsigned servers, const struct esp_sealer *sealer,
+       void (*fault) (struct bench *b))
 {
   static struct disk d;
   struct worker w[2 * WORKERS];
@@ -280,7 +283,7 @@ model (struct bench *b, unsigned servers, void (*fault) (struct bench *b))
   for (unsigned i = 0; i < 2; ++i)
     mc_start (b, i, NULL);
   for (unsigned i = 0; i < servers; ++i) {
-    c[i] = cluster_open (b, mc_list (b, 0, 2));
+    c[i] = cluster_open_with (i == 1 ? sealer : b->sealer, mc_list (b, 0, 2));
     wait_out (c[i], 0);
   }
   for (unsigned i = 0; i < servers * WORKERS; ++i) {
@@ -297,6 +300,7 @@ model (struct bench *b, unsigned servers, void (*fault) (struct bench *b))
       fail_msg ("seed %u: %s", seed, w[i].why);
   for (unsigned i = 0; i < servers; ++i) {
     hits += counters (c[i]).hits;
+    assert_true (fault || counters (c[i]).lies == 0);
     esp_cluster_close (c[i]);
   }
   assert_true (hits > 50);
@@ -306,7 +310,21 @@ static void
 test_model (void **state)
 {
   NEEDS_MEMCACHED ();
-  model (*state, 2, NULL);
+  struct bench *b = *state;
+
+  model (b, 2, b->sealer, NULL);
+}
+
+/* Two secrets: what one server writes the other does not find as it was. */
+static void
+test_model_with_secrets (void **state)
+{
+  NEEDS_MEMCACHED ();
+  static const uint8_t secret[32] = { 1 };
+  struct esp_sealer *sealer = esp_sealer_new (secret);
+
+  model (*state, 2, sealer, NULL);
+  esp_sealer_free (sealer);
 }
 
 static void
@@ -325,7 +343,7 @@ static void
 test_model_with_faults (void **state)
 {
   NEEDS_MEMCACHED ();
-  model (*state, 1, stop_and_kill);
+  model (*state, 1, NULL, stop_and_kill);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown (name, bench_setup, bench_teardown)
@@ -336,7 +354,7 @@ main (void)
   static const struct CMUnitTest tests[] = {
     T (test_fill_before_write), T (test_read_within_write),
     T (test_no_other_node), T (test_pending), T (test_too_much_pending),
-    T (test_model), T (test_model_with_faults),
+    T (test_model), T (test_model_with_secrets), T (test_model_with_faults),
   };
 
   unit_init ();

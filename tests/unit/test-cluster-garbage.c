@@ -125,7 +125,7 @@ lie_value (struct liar *l, int fd, const char *key)
 static bool
 lie (struct liar *l, int fd, const char *key)
 {
-  static const uint8_t lease[24] = "ESPLEASE\1\1\0\0\0\0\0\0abcdefg";
+  static const uint8_t lease[32] = "ESPLEASE\1\1\0\0\0\0\0\0abcdefg";
   uint8_t rubbish[600];
 
   switch (l->lie) {

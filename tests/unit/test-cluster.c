@@ -153,7 +153,7 @@ test_secret (void **state)
   assert_int_equal (esp_cluster_get (c, &k, buf, SEG, ESP_SHARED_SECRET, &t),
                     ESP_SHARED_HIT);
   assert_memory_equal (buf, want, SEG);
-  /* To who has no key it is a miss, and no lie. */
+  /* Who has no key does not find it. */
   u = (struct esp_shared_ticket) { 0 };
   assert_int_equal (esp_cluster_get (clear, &k, buf, SEG, 0, &u),
                     ESP_SHARED_MISS);
