@@ -88,7 +88,7 @@ esp_shared_check (const struct esp_shared_params *p)
 static struct esp_cdir *
 open_dir (const struct esp_shared_params *p, const struct esp_sealer *sealer)
 {
-  char why[512];
+  char why[512] = "";
   struct esp_catch before = esp_catch_begin (why, sizeof why);
   struct esp_cdir *dir = esp_cdir_open (p->dir, p->dir_max ? p->dir_max
                                         : DIR_MAX, sealer);
@@ -96,6 +96,8 @@ open_dir (const struct esp_shared_params *p, const struct esp_sealer *sealer)
   esp_catch_end (before);
   if (!dir)
     esp_warning ("the segment cache goes on without its directory: %s", why);
+  else if (*why)                /* what was wrong with it */
+    esp_warning ("%s", why);
   return dir;
 }
 

@@ -249,6 +249,18 @@ segcache_finalize (nbdkit_next *next, void *handle)
 
 /* --- verbs --------------------------------------------------------------- */
 
+/* Others who use a directory that we could not open would not hear of what is
+ * written here.
+ */
+static int
+segcache_can_write (nbdkit_next *next, void *handle)
+{
+  (void) handle;
+  if (segcache_params.shared.dir && !(shared && esp_shared_dir (shared)))
+    return 0;
+  return next->can_write (next);
+}
+
 /* Whatever the plugin can: it reads. */
 static int
 segcache_can_cache (nbdkit_next *next, void *handle)
@@ -376,6 +388,7 @@ static struct nbdkit_filter over_others = {
   .close = segcache_close,
   .prepare = segcache_prepare,
   .finalize = segcache_finalize,
+  .can_write = segcache_can_write,
   .can_cache = segcache_can_cache,
   .pread = segcache_pread,
   .pwrite = segcache_pwrite,

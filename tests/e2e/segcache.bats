@@ -528,3 +528,17 @@ PY
     cd ..
     same "" sub/one
 }
+
+@test "a directory that cannot be opened: a warning, and clients can only read" {
+    need nbdinfo
+    mkdir ro; touch ro/file
+    cached s memory 1M segcache-dir=ro/file/x
+    grep -q 'goes on without its directory' s.log
+    nbdinfo --json "$(uri "")" | jq -e '.exports[0].is_read_only'
+    stop_nbdkit
+    cached s memory 1M segcache-dir=ro/x segcache-max=16M
+    nbdinfo --json "$(uri "")" | jq -e '.exports[0].is_read_only | not'
+    espalier -q init
+    start_nbdkit v --filter="$SEGCACHE" --filter="$DELAYLOAD" "$VENUE" store="$STORE" segcache-dir=ro/file/x
+    grep -q 'goes on without its directory' v.log
+}
