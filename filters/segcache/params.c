@@ -8,6 +8,7 @@
 
 #include <nbdkit-filter.h>
 
+#include "cache/dir.h"
 #include "cache/nodes.h"
 #include "center/format.h"
 #include "common/common.h"
@@ -71,16 +72,19 @@ config_memory (const char *value)
 static int
 config_max (const char *value)
 {
-  uint64_t *max = &segcache_params.shared.dir_max;
+  char from[16], to[16];
+  uint64_t n;
 
-  if (filter_config_size ("segcache-max", value, 16 * MiB, INT64_MAX,
-                          max) == -1)
+  if (esp_size_parse (value, "segcache-max", &n) == -1)
     return -1;
-  if (*max > 0)
-    return 0;
-  nbdkit_error ("segcache-max=%s: give at least 16M, or leave segcache-dir "
-                "out", value);
-  return -1;
+  if (n < ESP_CDIR_MAX_LOWEST || n > ESP_CDIR_MAX_HIGHEST) {
+    nbdkit_error ("segcache-max=%s: give a size from %s to %s", value,
+                  esp_size_format (ESP_CDIR_MAX_LOWEST, from),
+                  esp_size_format (ESP_CDIR_MAX_HIGHEST, to));
+    return -1;
+  }
+  segcache_params.shared.dir_max = n;
+  return 0;
 }
 
 static int
@@ -243,6 +247,38 @@ check_venue (void)
   return -1;
 }
 
+/* Each client would read what the first one wrote, or read. */
+static int
+check_others (void)
+{
+  if (!segcache_params.overlay_below)
+    return 0;
+  nbdkit_error ("segcache: the overlay filter is below: clients would read "
+                "each other's writes: give --filter=overlay before "
+                "--filter=segcache");
+  return -1;
+}
+
+/* Who gives one of these means more than would happen. */
+static int
+check_used (void)
+{
+  const struct esp_shared_params *p = &segcache_params.shared;
+
+  if (p->dir_max > 0 && !p->dir)
+    nbdkit_error ("segcache-max: is for a directory: give segcache-dir, or "
+                  "leave it out");
+  else if (p->sasl_file && !p->nodes)
+    nbdkit_error ("segcache-sasl-file: is for nodes: give segcache-nodes, or "
+                  "leave it out");
+  else if (p->key_file && !segcache_has_shared ())
+    nbdkit_error ("segcache-key-file: is for a directory or nodes: give "
+                  "segcache-dir or segcache-nodes, or leave it out");
+  else
+    return 0;
+  return -1;
+}
+
 int
 segcache_config_complete (nbdkit_next_config_complete *next,
                           nbdkit_backend *nxdata)
@@ -252,8 +288,9 @@ segcache_config_complete (nbdkit_next_config_complete *next,
   default_id ();
   if (!memory_given)
     segcache_params.memory = venue ? 0 : MEMORY_DEFAULT;
-  if ((venue && check_venue () == -1) ||
-      esp_shared_check (&segcache_params.shared) == -1)
+  if ((venue ? check_venue () : check_others ()) == -1 ||
+      esp_shared_check (&segcache_params.shared) == -1 ||
+      check_used () == -1)
     return -1;
   return next (nxdata);
 }

@@ -18,6 +18,7 @@ struct segcache_params {
                                  * plugin's parameters */
   unsigned shift;               /* of exports' segments */
   const char *stats;            /* segcache-stats, absolute, or NULL */
+  bool overlay_below;           /* set before all others, by .load */
 };
 extern struct segcache_params segcache_params;
 

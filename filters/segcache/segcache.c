@@ -51,10 +51,12 @@ static struct esp_stats *stats;
 /* Was the delayload filter loaded before this one: is it below? */
 static bool delayload_below;
 
+/* Who was loaded before is below. */
 static void
 segcache_load (void)
 {
   delayload_below = esp_stack_has (ESP_MODULE_DELAYLOAD);
+  segcache_params.overlay_below = esp_stack_has (ESP_MODULE_OVERLAY);
   filter_load (ESP_MODULE_SEGCACHE);
 }
 

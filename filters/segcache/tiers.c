@@ -177,12 +177,22 @@ row_of (const void *tier, const char *name)
   return tier ? esp_stats_row (tiers.stats, ESP_STATS_TIER, name) : NULL;
 }
 
+/* A filter without memory has one that keeps nothing. */
+static bool
+keeps_something (struct esp_memory *memory)
+{
+  struct esp_memory_counters c;
+
+  esp_memory_counters (memory, &c);
+  return c.max > 0;
+}
+
 int
 tiers_count (struct esp_stats *stats, struct esp_memory *memory,
              struct esp_shared *shared)
 {
   tiers.stats = stats;
-  tiers.memory = memory;
+  tiers.memory = memory && keeps_something (memory) ? memory : NULL;
   if (shared) {
     if (!memory)
       tiers.memory = esp_shared_memory (shared);
@@ -250,7 +260,7 @@ tiers_print (struct esp_memory *memory, struct esp_shared *shared)
 {
   if (!memory && shared)
     memory = esp_shared_memory (shared);
-  if (memory)
+  if (memory && keeps_something (memory))
     print_memory (memory);
   if (shared && esp_shared_dir (shared))
     print_dir (esp_shared_dir (shared));

@@ -403,8 +403,10 @@ refused ()
     local m=(memory 1M)
     refused 'segcache-memory=12: give a size from 1M' "${m[@]}" segcache-memory=12
     refused 'segcache-memory: .* is no size' "${m[@]}" segcache-memory=much
-    refused 'segcache-max=0: give at least 16M' "${m[@]}" segcache-max=0
+    refused 'segcache-max=0: give a size from 16M to 64T' "${m[@]}" segcache-max=0
     refused 'segcache-max=1M: give a size from 16M' "${m[@]}" segcache-max=1M
+    refused 'segcache-max=65T: give a size from 16M' "${m[@]}" segcache-max=65T
+    refused 'segcache-max: is for a directory' "${m[@]}" segcache-max=1G
     refused 'segcache-segment=100K: give 64K, 128K' "${m[@]}" segcache-segment=100K
     refused 'segcache-segment=8M: give 64K, 128K' "${m[@]}" segcache-segment=8M
     refused 'segcache-timeout=0: give a number from 1 to' "${m[@]}" segcache-timeout=0
@@ -424,11 +426,22 @@ refused ()
     refused 'give segcache-nodes' "${m[@]}" segcache-tls-ca=nothing.pem
     refused 'give segcache-tls-ca' "${m[@]}" segcache-nodes=h:1 segcache-tls-certificate=x segcache-tls-key=y
     refused 'segcache-tls-key: give' "${m[@]}" segcache-nodes=h:1 segcache-tls-ca=x segcache-tls-key=y
-    refused 'unknown parameter' "${m[@]}" segcache-speed=1
+    echo user:password >file.sasl
+    refused 'segcache-sasl-file: is for nodes' "${m[@]}" segcache-sasl-file=file.sasl
     espalier -q init
+    espalier -q key create k
+    espalier -q key export k k.key
+    refused 'segcache-key-file: is for a directory or nodes' "${m[@]}" segcache-key-file=k.key
+    refused 'unknown parameter' "${m[@]}" segcache-speed=1
     refused 'segcache-stats: over the venue plugin' "$VENUE" store="$STORE" segcache-stats=st
     [ ! -e st ]
     [ ! -e cache ]
+}
+
+@test "above the overlay filter it would mix clients: refused" {
+    random_file disk 100000 1
+    mkdir ov
+    refused 'give --filter=overlay before --filter=segcache' --filter="$OVERLAY" file disk overlay-dir=ov
 }
 
 @test "paths are of the directory that nbdkit was started in" {
