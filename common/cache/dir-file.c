@@ -330,8 +330,8 @@ join (struct esp_cdir *dir, uint64_t max)
     return -1;
   }
   if (fixed.max != max)
-    esp_debug ("%s: others use it with %" PRIu64 " bytes: so does this"
-               " process", dir->path, fixed.max);
+    esp_warning ("%s: others use it with segcache-max=%" PRIu64 ": so does"
+                 " this process", dir->path, fixed.max);
   return map (dir, &fixed) == 0 ? 1 : -1;
 }
 

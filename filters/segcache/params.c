@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <nbdkit-filter.h>
 
@@ -125,6 +126,12 @@ config_nodes (const char *value)
 
   if (esp_nodes_is_file (value))
     return config_path ("segcache-nodes", value, nodes);
+  if (!strpbrk (value, ":,") && access (value, F_OK) == 0) {
+    nbdkit_error ("segcache-nodes=%s: there is a file of that name: write "
+                  "./%s for the file, %s:%u for a node", value, value, value,
+                  ESP_NODE_PORT);
+    return -1;
+  }
   free ((char *) *nodes);
   *nodes = strdup (value);
   if (!*nodes)

@@ -228,6 +228,15 @@ PY
 
 # --- the shared tiers -----------------------------------------------------------------
 
+@test "two servers with different bounds of one directory: the second one is told" {
+    random_file disk 1000000 1
+    cached a file disk segcache-dir=cache segcache-max=32M
+    cached b file disk segcache-dir=cache segcache-max=64M
+    same "" disk
+    [ "$(grep -c "warning: $D/cache/segcache: others use it with segcache-max=33554432" b.log)" -eq 1 ]
+    not grep -q warning a.log
+}
+
 @test "a restart with a directory fetches nothing again, and memory goes on" {
     origin_disk 24
     cached s curl "$WEB/disk.pack" segcache-dir=cache segcache-max=128M
@@ -417,6 +426,7 @@ refused ()
     refused 'node' "${m[@]}" segcache-nodes=host:port
     refused 'nodes-file' "${m[@]}" segcache-nodes=./nodes-file
     touch file
+    refused 'there is a file of that name: write ./file' "${m[@]}" segcache-nodes=file
     refused 'is not a directory' "${m[@]}" segcache-dir=file
     refused 'nothing' "${m[@]}" segcache-key-file=nothing
     echo short >bad.key
