@@ -250,7 +250,9 @@ struct esp_cluster {
   pthread_t keeper, prober;
   /* keeper's own */
   struct timespec file_mtime;
-  uint64_t file_ino, file_checked;
+  uint64_t file_ino;
+  off_t file_size;
+  bool file_settled;            /* it was as old as that when it was read */
 
   _Atomic uint64_t hits, misses, bytes_read, bytes_written;
   _Atomic uint64_t leased, waits, waited_us, takeovers, errors, lies, full;

@@ -135,6 +135,8 @@ struct esp_cdir {
   atomic_bool marked;           /* it is said durably */
   atomic_bool broken;           /* the file failed us: misses from here on */
   atomic_bool told_full, told_io;
+  atomic_bool tight;            /* the file system, as it was at ... */
+  atomic_uint_fast64_t space_at;        /* second + 1 */
   atomic_uint_fast64_t hits, misses, bytes_read, bytes_written, evictions,
     errors, lies;
 };

@@ -25,6 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
 
 #include "cache/dir-internal.h"
 #include "util/cleanup.h"
@@ -382,13 +384,55 @@ fill (struct op *op, const void *buf)
     write_slots (op, sealed);
 }
 
+/* The cache is not what a file system may be full of: where less than a
+ * twentieth of it (at most 1 GiB) is free, only slots that have their space
+ * already are written; so, for simplicity, nothing until most of them have.
+ */
+#define FREE_MOST (UINT64_C (1) << 30)
+
+static bool
+look_at_space (struct esp_cdir *dir)
+{
+  struct statvfs fs;
+  struct stat st;
+  uint64_t floor;
+
+  if (fstatvfs (dir->fd, &fs) == -1 || fstat (dir->fd, &st) == -1)
+    return false;
+  floor = (uint64_t) fs.f_blocks * fs.f_frsize / 20;
+  if (floor > FREE_MOST)
+    floor = FREE_MOST;
+  return (uint64_t) fs.f_bavail * fs.f_frsize < floor &&
+    (uint64_t) st.st_blocks * 512 < dir->max / 20 * 19;
+}
+
+/* Looked at once a second. */
+static bool
+is_tight (struct esp_cdir *dir)
+{
+  struct timespec now;
+  uint64_t then = atomic_load_explicit (&dir->space_at, memory_order_relaxed);
+
+  clock_gettime (CLOCK_MONOTONIC_COARSE, &now);
+  if (then != (uint64_t) now.tv_sec + 1 &&
+      atomic_compare_exchange_strong (&dir->space_at, &then,
+                                      (uint64_t) now.tv_sec + 1))
+    atomic_store (&dir->tight, look_at_space (dir));
+  if (!atomic_load_explicit (&dir->tight, memory_order_relaxed))
+    return false;
+  if (!atomic_exchange (&dir->told_full, true))
+    esp_warning ("%s: its file system is nearly full: nothing more is kept "
+                 "there until it is not", dir->path);
+  return true;
+}
+
 bool
 esp_cdir_put (struct esp_cdir *dir, const struct esp_cache_key *key,
               const void *buf, size_t len, uint64_t epoch)
 {
   struct op op;
 
-  if (!op_begin (&op, dir, key, len))
+  if (!op_begin (&op, dir, key, len) || is_tight (dir))
     return false;
   op.epoch = epoch;
   if (cdir_guarded (dir, take, &op) == -1 || !op.ok)

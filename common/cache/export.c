@@ -133,10 +133,12 @@ esp_cdisk_fetch (struct esp_cdisk *disk, const struct esp_cdisk_below *below,
   CLEANUP_FREE uint8_t *nowhere = malloc (room);
   int err = 0;
 
-  while (nowhere && count > 0 && err != ESHUTDOWN) {
+  while (nowhere && count > 0) {
     uint32_t n = count < room ? count : room;
     uint32_t done = read_memory (disk, nowhere, n, offset);
-    (void) cdisk_miss (disk, below, nowhere, offset + done, offset + n, &err);
+    if (cdisk_miss (disk, below, nowhere, offset + done, offset + n,
+                    &err) == -1)
+      return;                   /* each further one may cost a time-out */
     count -= n;
     offset += n;
   }

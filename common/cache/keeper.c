@@ -8,8 +8,10 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "cache/cluster-internal.h"
 #include "util/host.h"
@@ -34,6 +36,11 @@ wait_until_locked (struct esp_cluster *c, pthread_cond_t *cond, uint64_t until)
 
 /* --- the nodes file -------------------------------------------------------------- */
 
+/* A file that was changed a moment ago may be half written, and its end come
+ * within the same tick of the file system's clock: it is read once more.
+ */
+#define SETTLED 2               /* seconds */
+
 static bool
 file_changed (struct esp_cluster *c)
 {
@@ -41,12 +48,16 @@ file_changed (struct esp_cluster *c)
 
   if (stat (c->nodes_file, &st) == -1)
     memset (&st, 0, sizeof st);
-  if ((uint64_t) st.st_ino == c->file_ino &&
+  if (c->file_settled && (uint64_t) st.st_ino == c->file_ino &&
+      st.st_size == c->file_size &&
       st.st_mtim.tv_sec == c->file_mtime.tv_sec &&
       st.st_mtim.tv_nsec == c->file_mtime.tv_nsec)
     return false;
   c->file_ino = (uint64_t) st.st_ino;
+  c->file_size = st.st_size;
   c->file_mtime = st.st_mtim;
+  c->file_settled = llabs ((long long) time (NULL) - st.st_mtim.tv_sec)
+    >= SETTLED;
   return true;
 }
 

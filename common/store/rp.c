@@ -42,6 +42,23 @@ esp_rp_writable (struct esp_store *store)
   return -1;
 }
 
+/* `store check` holds a lock while it looks at a restore point: some
+ * milliseconds, which are no reason to refuse anything.
+ */
+#define LOCK_TRIES 30
+#define LOCK_PAUSE_US 10000
+
+static int
+lock_patiently (int fd, bool exclusive)
+{
+  int r;
+
+  for (unsigned i = 0; (r = esp_lock (fd, exclusive)) == -1 &&
+         errno == EWOULDBLOCK && i < LOCK_TRIES; i++)
+    usleep (LOCK_PAUSE_US);
+  return r;
+}
+
 int
 esp_rp_lock (struct esp_store *store, const struct esp_rp *rp, bool exclusive)
 {
@@ -51,7 +68,7 @@ esp_rp_lock (struct esp_store *store, const struct esp_rp *rp, bool exclusive)
     esp_error ("open: the directory of restore point %s: %m", rp->name);
     return -1;
   }
-  if (esp_lock (fd, exclusive) == 0)
+  if (lock_patiently (fd, exclusive) == 0)
     return esp_steal_fd (&fd);
   if (errno != EWOULDBLOCK)
     esp_error ("flock: the directory of restore point %s: %m", rp->name);
