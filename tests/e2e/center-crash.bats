@@ -163,7 +163,7 @@ deep ()
         ESPALIER_STORE=$D/d timeout -s KILL "0.$((RANDOM % 50 + 5))" espalier pull c r-300 >/dev/null 2>&1 3>&- || true
         at d store check --json >check.json || true
         # at worst whole restore points that the catalog does not know
-        jq -e 'all(.findings[]; .kind == "orphan" or .kind == "leftover")' check.json
+        jq -e 'all(.findings[]; .kind == "orphan" or .kind == "leftover")' check.json || { cat check.json; false; }
     done
     at d -q pull c r-300
     at d -q store gc

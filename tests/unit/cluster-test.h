@@ -111,6 +111,18 @@ mc_kill (struct bench *b, unsigned i)
   b->mc[i].pid = 0;
 }
 
+/* It answers nothing more when this returns: a signal takes its time. */
+static inline __attribute__ ((unused)) void
+mc_stop (struct bench *b, unsigned i)
+{
+  int status;
+
+  assert_int_equal (kill (b->mc[i].pid, SIGSTOP), 0);
+  assert_int_equal (waitpid (b->mc[i].pid, &status, WUNTRACED),
+                    b->mc[i].pid);
+  assert_true (WIFSTOPPED (status));
+}
+
 /* "unix:…,unix:…" of nodes [FROM, TO). */
 static inline __attribute__ ((unused)) const char *
 mc_list (struct bench *b, unsigned from, unsigned to)

@@ -285,7 +285,8 @@ open_and_close (unsigned n, unsigned who)
     }
     esp_cdir_close (d);
   }
-  return unit_error[0] ? 1 : 0;
+  /* That another one has it open with the other bound is said. */
+  return unit_error[0] && !strstr (unit_error, "others use it with") ? 1 : 0;
 }
 
 static void

@@ -131,7 +131,7 @@ check_pending (struct bench *b, unsigned keys)
   struct esp_cluster *c = cluster_open (b, mc_list (b, 0, 1));
   for (unsigned i = 0; i < 20; ++i)
     keep (c, &(struct esp_cache_key[]) { EXPORT (i) }[0], 1);
-  kill (b->mc[0].pid, SIGSTOP);
+  mc_stop (b, 0);
   for (unsigned i = 0; i < keys; ++i) {
     struct esp_cache_key k = EXPORT (i % 2 ? i : i % 20);
     esp_cluster_write_begin (c, &k);
@@ -331,7 +331,7 @@ static void
 stop_and_kill (struct bench *b)
 {
   usleep (50000);
-  kill (b->mc[0].pid, SIGSTOP);
+  mc_stop (b, 0);
   usleep (50000);
   mc_kill (b, 1);
   usleep (20000);

@@ -70,7 +70,7 @@ test_stopped (void **state)
   uint64_t begin, longest = 0;
   struct esp_node_counters n[3];
 
-  kill (b->mc[0].pid, SIGSTOP);
+  mc_stop (b, 0);
   begin = now_ms ();
   for (unsigned i = 0; i < KEYS; ++i) {
     struct esp_cache_key k = RP (i);
@@ -104,7 +104,7 @@ test_stopped_at_the_start (void **state)
 
   mc_start (b, 0, NULL);
   mc_start (b, 1, NULL);
-  kill (b->mc[0].pid, SIGSTOP);
+  mc_stop (b, 0);
   uint64_t begin = now_ms ();
   struct esp_cluster *c = cluster_open (b, mc_list (b, 0, 2));
   assert_true (now_ms () - begin < 2 * TIMEOUT);

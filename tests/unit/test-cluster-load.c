@@ -60,7 +60,7 @@ test_faults_under_load (void **state)
   usleep (50000);
   mc_kill (b, 0);
   usleep (100000);
-  kill (b->mc[1].pid, SIGSTOP);
+  mc_stop (b, 1);
   usleep (TIMEOUT * 1500);
   mc_start (b, 0, NULL);
   kill (b->mc[1].pid, SIGCONT);
