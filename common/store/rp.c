@@ -207,8 +207,8 @@ sync_both (int a, int b)
  * left goes.  Anything else is left to `store check`.
  */
 static int
-discard_orphan (struct esp_store *store, const struct esp_rp *rp,
-                const char *text)
+only_orphan (struct esp_store *store, const struct esp_rp *rp,
+             const char *text)
 {
   CLEANUP_RP struct esp_rp row = { 0 }, left = { 0 };
   CLEANUP_CLOSE int fd = -1;
@@ -222,13 +222,29 @@ discard_orphan (struct esp_store *store, const struct esp_rp *rp,
 
   esp_catch_end (outer);
   if (orphan)
-    return esp_store_discard (store, esp_store_rps_fd (store), text);
+    return 0;
   errno = EEXIST;
   esp_error (row.size > 0
              ? "restore-points/%s is here already: another command was faster"
              : "restore-points/%s is there, but the catalog does not know it: "
              "run 'espalier store check --repair'", text);
   return -1;
+}
+
+/* In place of the orphan TEXT: at once, so that its children, which may be
+ * orphans, too, are never without it.
+ */
+static int
+move_over (struct esp_store *store, const struct rp_made *made,
+           const char *text)
+{
+  int rps = esp_store_rps_fd (store);
+
+  if (renameat2 (made->from_fd, made->from, rps, text, RENAME_EXCHANGE) == 0)
+    return esp_remove_tree (made->from_fd, made->from);
+  /* Not every file system can do that. */
+  return esp_store_discard (store, rps, text) == -1 ? -1
+    : renameat (made->from_fd, made->from, rps, text);
 }
 
 static int
@@ -240,9 +256,9 @@ move_in (struct esp_store *store, const struct rp_made *made)
   esp_uuid_text (&made->rp->uuid, text);
   r = renameat (made->from_fd, made->from, rps, text);
   if (r == -1 && (errno == ENOTEMPTY || errno == EEXIST)) {
-    if (discard_orphan (store, made->rp, text) == -1)
+    if (only_orphan (store, made->rp, text) == -1)
       return -1;
-    r = renameat (made->from_fd, made->from, rps, text);
+    r = move_over (store, made, text);
   }
   if (r == -1)
     esp_error ("rename: restore-points/%s: %m", text);
