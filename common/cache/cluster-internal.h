@@ -25,20 +25,12 @@
 #include "cache/nodes.h"
 #include "cache/wire.h"
 #include "util/cleanup.h"
-
-static inline uint64_t
-mono_us (void)
-{
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return (uint64_t) t.tv_sec * 1000000u + (uint64_t) t.tv_nsec / 1000u;
-}
+#include "util/clock.h"
 
 static inline uint64_t
 mono_ms (void)
 {
-  return mono_us () / 1000u;
+  return esp_now_us () / 1000u;
 }
 
 /* Relaxed: counters. */

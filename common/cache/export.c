@@ -16,10 +16,10 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "cache/export-internal.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/host.h"
 
 #define BLOCK 4096u             /* memory's unit */
@@ -88,24 +88,15 @@ read_memory (struct esp_cdisk *disk, uint8_t *buf, uint32_t count,
   return done;
 }
 
-static uint64_t
-now_us (void)
-{
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return (uint64_t) t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 static int
 read_missed (struct esp_cdisk *disk, const struct esp_cdisk_below *below,
              uint8_t *buf, uint64_t offset, uint64_t end, int *err)
 {
-  uint64_t begin = now_us ();
+  uint64_t begin = esp_now_us ();
   int r = cdisk_miss (disk, below, buf, offset, end, err);
 
   ESP_STATS_ADD (disk->row, ESP_DISK_MISSES, 1);
-  ESP_STATS_ADD (disk->row, ESP_DISK_WAITED_US, now_us () - begin);
+  ESP_STATS_ADD (disk->row, ESP_DISK_WAITED_US, esp_now_us () - begin);
   return r;
 }
 

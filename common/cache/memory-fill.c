@@ -22,6 +22,7 @@
 #include <time.h>
 
 #include "memory-internal.h"
+#include "util/clock.h"
 
 #define MORE 8u
 
@@ -220,14 +221,6 @@ clock_in (unsigned ms)
   return t;
 }
 
-static uint64_t
-now_us (void)
-{
-  struct timespec t = clock_in (0);
-
-  return (uint64_t) t.tv_sec * 1000000 + (uint64_t) t.tv_nsec / 1000;
-}
-
 static bool
 is_on_its_way (const struct entry *e, uint64_t id)
 {
@@ -255,7 +248,7 @@ esp_memory_wait (struct esp_memory *m, const struct esp_cache_key *key,
                  uint32_t at, uint32_t len, unsigned until_ms)
 {
   struct words words = words_of (key);
-  uint64_t hash = memory_hash (key), since = now_us ();
+  uint64_t hash = memory_hash (key), since = esp_now_us ();
   struct timespec until = clock_in (until_ms);
   struct shard *shard = shard_of (m, hash);
   const struct esp_fill *fill;
@@ -273,7 +266,7 @@ esp_memory_wait (struct esp_memory *m, const struct esp_cache_key *key,
     ended = wait_locked (shard, e, fill->id, &until);
     memory_unref_locked (m, e);
   }
-  atomic_fetch_add_explicit (&m->waited_us, now_us () - since,
+  atomic_fetch_add_explicit (&m->waited_us, esp_now_us () - since,
                              memory_order_relaxed);
   return ended;
 }

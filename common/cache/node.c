@@ -300,14 +300,14 @@ enum esp_wire_result
 node_do_held (struct node *node, struct esp_wire_op *op,
               struct esp_wire **wire)
 {
-  uint64_t begin = mono_us ();
+  uint64_t begin = esp_now_us ();
   enum esp_wire_result r;
 
   *wire = NULL;
   if (!node->good)
     return ESP_WIRE_REFUSED;
   r = ask (node, op, wire);
-  timed (node, mono_us () - begin);
+  timed (node, esp_now_us () - begin);
   if (!node_sound (r)) {
     esp_wire_close (*wire);
     *wire = NULL;

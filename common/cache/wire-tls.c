@@ -37,7 +37,7 @@ static int
 bio_read (BIO *bio, char *buf, int n)
 {
   struct esp_wire *w = BIO_get_data (bio);
-  bool late = mono_us () >= w->until_us;
+  bool late = esp_now_us () >= w->until_us;
   ssize_t r = late ? -1 : recv (w->fd, buf, (size_t) n, 0);
 
   BIO_clear_retry_flags (bio);

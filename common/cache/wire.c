@@ -43,11 +43,11 @@ enum esp_wire_result
 wire_wait (struct esp_wire *w, short events)
 {
   struct pollfd p = { .fd = w->fd, .events = events };
-  uint64_t begin = mono_us (), until = begin + w->timeout_ms * 1000u;
+  uint64_t begin = esp_now_us (), until = begin + w->timeout_ms * 1000u;
 
   if (until > w->until_us)
     until = w->until_us;
-  for (uint64_t now = begin; now < until; now = mono_us ()) {
+  for (uint64_t now = begin; now < until; now = esp_now_us ()) {
     uint64_t ms = (until - now + 999) / 1000;
     int r = poll (&p, 1, ms > INT_MAX ? INT_MAX : (int) ms);
 
@@ -119,7 +119,7 @@ wire_write (struct esp_wire *w, struct iovec *iov, size_t n)
       return e;
     if (!iov_skip (&iov, &n, sent))
       return ESP_WIRE_OK;
-  } while (mono_us () < w->until_us);
+  } while (esp_now_us () < w->until_us);
   return ESP_WIRE_TIMEOUT;
 }
 
@@ -197,7 +197,7 @@ wire_need (struct esp_wire *w, size_t want)
     if (e != ESP_WIRE_OK)
       return e;
     w->end += got;
-    if (wire_have (w) < want && mono_us () >= w->until_us)
+    if (wire_have (w) < want && esp_now_us () >= w->until_us)
       return ESP_WIRE_TIMEOUT;
   }
   return ESP_WIRE_OK;
@@ -228,7 +228,7 @@ receive_into (struct esp_wire *w, uint8_t *into, size_t n)
     }
     into += got;
     n -= got;
-    if (mono_us () >= w->until_us)
+    if (esp_now_us () >= w->until_us)
       return ESP_WIRE_TIMEOUT;
   }
   return ESP_WIRE_OK;
@@ -349,7 +349,7 @@ connect_all (struct esp_wire *w, const struct sockaddr *addr, socklen_t len,
   uint64_t until = w->until_us;
   enum esp_wire_result r;
 
-  w->until_us = mono_us () + how->timeout_ms * UINT64_C (1000);
+  w->until_us = esp_now_us () + how->timeout_ms * UINT64_C (1000);
   r = finish_connect (w, addr, len);
   if (r == ESP_WIRE_OK && how->tls)
     r = wire_tls_start (w, how->tls, how->host);
@@ -390,7 +390,7 @@ esp_wire_close (struct esp_wire *wire)
 void
 esp_wire_begin (struct esp_wire *wire)
 {
-  wire->until_us = mono_us () + (uint64_t) TURN * wire->timeout_ms * 1000u;
+  wire->until_us = esp_now_us () + (uint64_t) TURN * wire->timeout_ms * 1000u;
   wire->heard = false;
 }
 

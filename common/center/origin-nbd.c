@@ -28,6 +28,7 @@
 
 #include "center/origin-internal.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/host.h"
 
 #define RING 4u                               /* reads under way */
@@ -92,10 +93,7 @@ conn_error (const struct nbd_pool *pool, const char *what)
 static int64_t
 now_ms (void)
 {
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+  return (int64_t) (esp_now_us () / 1000);
 }
 
 /* How long something may take, from the last progress on. */

@@ -18,6 +18,7 @@
 
 #include "center/pull-internal.h"
 #include "center/push-internal.h"
+#include "util/clock.h"
 #include "util/bits.h"
 #include "util/host.h"
 
@@ -126,10 +127,7 @@ create_item (struct pull *pull, struct esp_rp_batch *batch, size_t i)
 static int64_t
 now_ms (void)
 {
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+  return (int64_t) (esp_now_us () / 1000);
 }
 
 /* The N items from LAST on are in the batch. */

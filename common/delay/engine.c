@@ -15,6 +15,7 @@
 
 #include "delay/internal.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/host.h"
 
 /* --- time --------------------------------------------------------------- */
@@ -22,10 +23,7 @@
 uint64_t
 delay_now (void)
 {
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return (uint64_t) t.tv_sec * SECOND + (uint64_t) t.tv_nsec / 1000;
+  return esp_now_us ();
 }
 
 void

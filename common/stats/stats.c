@@ -22,6 +22,7 @@
 
 #include "stats/internal.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/file.h"
 #include "util/host.h"
 
@@ -33,15 +34,6 @@ static pthread_mutex_t the_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct esp_stats *the;
 
 /* --- writing ------------------------------------------------------------------------ */
-
-static uint64_t
-monotonic_us (void)
-{
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return (uint64_t) t.tv_sec * 1000000 + (uint64_t) t.tv_nsec / 1000;
-}
 
 /* Row N into OUT if it is not as it was written. */
 static bool
@@ -102,7 +94,7 @@ write_changed (struct esp_stats *stats)
   }
   if (!any)
     return 0;                   /* an idle server writes nothing */
-  stats->header.at = monotonic_us ();
+  stats->header.at = esp_now_us ();
   return stats_file_write_header (&stats->file, &stats->header);
 }
 
@@ -250,7 +242,7 @@ init (struct esp_stats *stats, const char *program)
   stats->file.dirfd = stats->file.fd = -1;
   stats->header.pid = (uint32_t) getpid ();
   stats->header.since = (uint64_t) time (NULL);
-  stats->header.at = monotonic_us ();
+  stats->header.at = esp_now_us ();
   snprintf (stats->header.program, STATS_PROGRAM, "%s", program);
 }
 

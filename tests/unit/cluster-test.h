@@ -22,6 +22,7 @@
 #include "cache/nodes.h"
 #include "cache/wire.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 #define NODES_MAX 4
 #ifndef TIMEOUT
@@ -48,10 +49,7 @@ struct bench {
 static inline __attribute__ ((unused)) uint64_t
 now_ms (void)
 {
-  struct timespec t;
-
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  return (uint64_t) t.tv_sec * 1000u + (uint64_t) t.tv_nsec / 1000000u;
+  return esp_now_us () / 1000;
 }
 
 static inline bool
