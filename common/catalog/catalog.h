@@ -74,6 +74,66 @@ struct esp_venue_change {
 
 struct esp_venue_log { struct esp_venue_change *change; size_t n; };
 
+/* How a machine boots. */
+enum esp_boot {
+  ESP_BOOT_UNSET,               /* as the venue says, else iSCSI */
+  ESP_BOOT_ISCSI, ESP_BOOT_HTTP, ESP_BOOT_NBDROOT,
+};
+/* "iscsi", "http", "nbdroot", and "" for UNSET; -1, reported, for another. */
+extern const char *esp_boot_name (enum esp_boot boot);
+extern int esp_boot_parse (const char *s, enum esp_boot *out);
+
+/* What a venue says of booting from it: all of it optional. */
+#define ESP_WEIGHT_DEFAULT 100u
+#define ESP_WEIGHT_MAX 1000u
+struct esp_venue_boot {
+  char id[ESP_NAME_MAX + 1];    /* the venue's */
+  enum esp_boot boot;
+  char *kernel, *initrd;        /* "/file", "image:/path"; "" where not set.
+                                 * Never NULL, like the next two */
+  char *cmdline;                /* more of the kernel's command line */
+  char *networks;               /* who may: "10.0.0.0/24 fd00::/64"; "": all */
+  unsigned weight;
+};
+struct esp_venue_boot_list { struct esp_venue_boot *boot; size_t n; };
+
+/* What the operator said of a machine, or of all of a network. */
+enum esp_client_kind { ESP_CLIENT_MAC, ESP_CLIENT_UUID, ESP_CLIENT_NETWORK };
+#define ESP_CLIENT_KEY_MAX 63
+struct esp_client {
+  char key[ESP_CLIENT_KEY_MAX + 1];     /* canonical: boot/address.h */
+  enum esp_client_kind kind;
+  char name[ESP_NAME_MAX + 1];  /* "": none; networks have none */
+  char venue[ESP_NAME_MAX + 1]; /* "": it chooses */
+  enum esp_boot boot;           /* UNSET: as its venue says */
+  char *chap;                   /* user of CHAP, "" none; the secret is
+                                 * keys/chap/KEY */
+  uint64_t created, changed;    /* seconds since the epoch */
+};
+struct esp_client_list { struct esp_client *client; size_t n; };
+
+/* What a machine did last.  May be lost; is in no document. */
+struct esp_client_seen {
+  char name[ESP_NAME_MAX + 1];  /* as in export names */
+  char venue[ESP_NAME_MAX + 1]; /* booted last, "" none */
+  char mac[18], uuid[ESP_UUID_TEXT], address[64];
+  char *needs;                  /* ticked last, separated by newlines */
+  uint64_t first, last;         /* seconds since the epoch */
+  uint64_t boots;
+};
+struct esp_client_seen_list { struct esp_client_seen *seen; size_t n; };
+
+/* Something that users ask for, and what it takes. */
+#define ESP_NEED_RESOURCES_MAX 256u
+struct esp_need {
+  char *name;                   /* one line of 1 to 128 bytes of UTF-8, with
+                                 * blanks: "CS2 tournament" */
+  char *description;
+  struct esp_resource *resources;
+  size_t nresources;
+};
+struct esp_need_list { struct esp_need *need; size_t n; };
+
 /* Free what the functions below filled in (not the struct itself); all
  * zero bytes are allowed.  The struct is zeroed.
  */
@@ -82,6 +142,24 @@ extern void esp_rp_list_clear (struct esp_rp_list *list);
 extern void esp_venue_clear (struct esp_venue *venue);
 extern void esp_venue_list_clear (struct esp_venue_list *list);
 extern void esp_venue_log_clear (struct esp_venue_log *log);
+extern void esp_venue_boot_clear (struct esp_venue_boot *boot);
+extern void esp_venue_boot_list_clear (struct esp_venue_boot_list *list);
+extern void esp_client_clear (struct esp_client *client);
+extern void esp_client_list_clear (struct esp_client_list *list);
+extern void esp_client_seen_clear (struct esp_client_seen *seen);
+extern void esp_client_seen_list_clear (struct esp_client_seen_list *list);
+extern void esp_need_clear (struct esp_need *need);
+extern void esp_need_list_clear (struct esp_need_list *list);
+#define CLEANUP_VENUE_BOOT __attribute__ ((cleanup (esp_venue_boot_clear)))
+#define CLEANUP_VENUE_BOOT_LIST \
+  __attribute__ ((cleanup (esp_venue_boot_list_clear)))
+#define CLEANUP_CLIENT __attribute__ ((cleanup (esp_client_clear)))
+#define CLEANUP_CLIENT_LIST __attribute__ ((cleanup (esp_client_list_clear)))
+#define CLEANUP_CLIENT_SEEN __attribute__ ((cleanup (esp_client_seen_clear)))
+#define CLEANUP_CLIENT_SEEN_LIST \
+  __attribute__ ((cleanup (esp_client_seen_list_clear)))
+#define CLEANUP_NEED __attribute__ ((cleanup (esp_need_clear)))
+#define CLEANUP_NEED_LIST __attribute__ ((cleanup (esp_need_list_clear)))
 #define CLEANUP_RP __attribute__ ((cleanup (esp_rp_clear)))
 #define CLEANUP_RP_LIST __attribute__ ((cleanup (esp_rp_list_clear)))
 #define CLEANUP_VENUE __attribute__ ((cleanup (esp_venue_clear)))
@@ -195,6 +273,54 @@ extern int esp_catalog_venue_delete (struct esp_catalog *catalog,
 /* The changes, oldest first. */
 extern int esp_catalog_venue_log (struct esp_catalog *catalog,
                                   const char *id, struct esp_venue_log *out);
+
+/* --- booting (docs/boot.md) ------------------------------------------ */
+/* A venue's settings; one that has none gets the defaults.  _put with a venue
+ * that is not there: ENOENT, reported.  They go with their venue.
+ */
+extern int esp_catalog_venue_boot_get (struct esp_catalog *catalog,
+                                       const char *id,
+                                       struct esp_venue_boot *out);
+extern int esp_catalog_venue_boot_list (struct esp_catalog *catalog,
+                                        struct esp_venue_boot_list *out);
+extern int esp_catalog_venue_boot_put (struct esp_catalog *catalog,
+                                       const struct esp_venue_boot *boot);
+
+/* Clients by canonical key.  _get: ENOENT is reported.  _put inserts or
+ * replaces; EEXIST, reported, where another entry has the name.  By kind and
+ * key.
+ */
+extern int esp_catalog_client_get (struct esp_catalog *catalog,
+                                   const char *key, struct esp_client *out);
+extern int esp_catalog_client_list (struct esp_catalog *catalog,
+                                    struct esp_client_list *out);
+extern int esp_catalog_client_put (struct esp_catalog *catalog,
+                                   const struct esp_client *client);
+extern int esp_catalog_client_delete (struct esp_catalog *catalog,
+                                      const char *key);
+
+/* What was seen of the machine called NAME; ENOENT is not reported.  _put sets
+ * LAST to now, keeps FIRST, and adds one to BOOTS where BOOTED.  At most
+ * 10,000 machines are remembered: the one seen longest ago goes.
+ */
+extern int esp_catalog_seen_get (struct esp_catalog *catalog,
+                                 const char *name,
+                                 struct esp_client_seen *out);
+extern int esp_catalog_seen_list (struct esp_catalog *catalog,
+                                  struct esp_client_seen_list *out);
+extern int esp_catalog_seen_put (struct esp_catalog *catalog,
+                                 const struct esp_client_seen *seen,
+                                 bool booted);
+
+/* Needs by name.  ENOENT is reported. */
+extern int esp_catalog_need_get (struct esp_catalog *catalog,
+                                 const char *name, struct esp_need *out);
+extern int esp_catalog_need_list (struct esp_catalog *catalog,
+                                  struct esp_need_list *out);
+extern int esp_catalog_need_put (struct esp_catalog *catalog,
+                                 const struct esp_need *need);
+extern int esp_catalog_need_delete (struct esp_catalog *catalog,
+                                    const char *name);
 
 /* PRAGMA integrity_check and foreign_key_check: 0 when sound; EBADMSG with
  * the first finding, reported.

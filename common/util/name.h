@@ -42,14 +42,16 @@ extern int esp_client_check (const char *s);
  */
 extern const char *esp_escape (const char *s, char *buf, size_t size);
 
-/* An export name, taken apart: VENUE[/DISK][@CLIENT] or
- * rp:NAME-OR-UUID[@CLIENT].
+/* An export name, taken apart: VENUE[/DISK][@CLIENT][+TICKET] or
+ * rp:NAME-OR-UUID[@CLIENT][+TICKET].
  */
+#define ESP_TICKET_MAX 127              /* bytes, without the NUL */
 struct esp_export {
   bool is_rp;
   char name[ESP_NAME_MAX + 1];    /* the venue, or the restore point */
   unsigned disk;                  /* 0 for rp: */
   char client[ESP_NAME_MAX + 1];  /* "" where none was given */
+  char ticket[ESP_TICKET_MAX + 1];  /* base64url; "" where none was given */
 };
 
 /* Parse S.  An empty S is EINVAL too: the caller resolves defaults first.
@@ -58,9 +60,12 @@ struct esp_export {
 extern int esp_export_parse (const char *s, struct esp_export *out);
 
 /* The longest export name that is valid, with its NUL. */
-#define ESP_EXPORT_MAX (ESP_NAME_MAX + 1 + 3 + 1 + ESP_NAME_MAX + 1 + 3)
+#define ESP_EXPORT_MAX \
+  (ESP_NAME_MAX + 1 + 3 + 1 + ESP_NAME_MAX + 1 + 3 + 1 + ESP_TICKET_MAX)
 
-/* Write OUT's canonical form: "cafe/0@seat-7", "rp:base".  Returns BUF. */
+/* Write OUT's canonical form, without the ticket: "cafe/0@seat-7", "rp:base".
+ * Returns BUF.
+ */
 extern const char *esp_export_format (const struct esp_export *e, char *buf,
                                       size_t size);
 

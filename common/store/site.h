@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What a site says of its clients and needs, and of booting from venues.
+ * Each change writes the document (`clients`, `needs`, or the venue's, version
+ * 2) and the catalog in one transaction, like store/venue.h; a rebuild reads
+ * the documents, `store check` compares them.
+ */
+
+#ifndef ESPALIER_SITE_H
+#define ESPALIER_SITE_H
+
+#include "store/store.h"
+
+#pragma GCC visibility push(default)
+
+#define ESP_CLIENTS_KIND "clients"
+#define ESP_CLIENTS_VERSION 1
+#define ESP_NEEDS_KIND "needs"
+#define ESP_NEEDS_VERSION 1
+
+/* _add: EEXIST where the key is taken.  A venue that is not there, a name that
+ * is no client's: reported, nothing changed.
+ */
+extern int esp_site_client_add (struct esp_store *store,
+                                const struct esp_client *client);
+extern int esp_site_client_set (struct esp_store *store,
+                                const struct esp_client *client);
+/* And its secret. */
+extern int esp_site_client_delete (struct esp_store *store, const char *key);
+
+/* The CHAP secret of client KEY: keys/chap/KEY (0600).  12 to 256 bytes
+ * (RFC 7143: 96 bits at least) without blanks or control characters; NULL removes it.
+ * _get: malloced (the caller wipes it); ENOENT where there is none, reported.
+ */
+extern int esp_site_chap_set (struct esp_store *store, const char *key,
+                              const char *secret);
+extern char *esp_site_chap_get (struct esp_store *store, const char *key);
+
+extern int esp_site_need_add (struct esp_store *store,
+                              const struct esp_need *need);
+extern int esp_site_need_set (struct esp_store *store,
+                              const struct esp_need *need);
+extern int esp_site_need_delete (struct esp_store *store, const char *name);
+
+/* Replace the settings of venue boot->id: every field checked (kernel and
+ * initrd: absolute file or "image:" path; networks; weight).
+ */
+extern int esp_site_venue_boot_set (struct esp_store *store,
+                                    const struct esp_venue_boot *boot);
+
+#pragma GCC visibility pop
+#endif /* ESPALIER_SITE_H */
