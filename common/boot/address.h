@@ -29,6 +29,7 @@ struct esp_network {
  * what was meant).
  */
 extern int esp_network_parse (const char *s, struct esp_network *out);
+/* "10.0.0.0/24"; one address stands without its prefix.  Returns BUF. */
 extern const char *esp_network_format (const struct esp_network *n,
                                        char buf[64]);
 /* Is ADDRESS (text, as above) within N?  A local one ("") is in none. */
@@ -56,7 +57,9 @@ extern const struct esp_client *esp_client_match
   (const struct esp_client_list *list, const char *mac, const char *uuid,
    const char *address);
 
-/* What the machine is called (docs/boot.md, "Who a client is"). */
+/* What the machine is called (docs/boot.md, "Who a client is"); "" where it
+ * says nothing and is local.  Returns BUF.
+ */
 extern const char *esp_client_name (const struct esp_client *entry,
                                     const char *mac, const char *uuid,
                                     const char *address,

@@ -367,6 +367,14 @@ catalog_column_text (sqlite3_stmt *s, int column)
   return r;
 }
 
+void
+catalog_column_into (sqlite3_stmt *s, int column, char *out, size_t size)
+{
+  const char *text = (const char *) sqlite3_column_text (s, column);
+
+  snprintf (out, size, "%s", text ? text : "");
+}
+
 /* --- transactions ------------------------------------------------------ */
 
 int

@@ -95,6 +95,8 @@ struct esp_venue_boot {
   char *networks;               /* who may: "10.0.0.0/24 fd00::/64"; "": all */
   unsigned weight;
 };
+/* Is nothing set in BOOT?  (NULL is "".) */
+extern bool esp_venue_boot_unset (const struct esp_venue_boot *boot);
 struct esp_venue_boot_list { struct esp_venue_boot *boot; size_t n; };
 
 /* What the operator said of a machine, or of all of a network. */
@@ -275,8 +277,9 @@ extern int esp_catalog_venue_log (struct esp_catalog *catalog,
                                   const char *id, struct esp_venue_log *out);
 
 /* --- booting (docs/boot.md) ------------------------------------------ */
-/* A venue's settings; one that has none gets the defaults.  _put with a venue
- * that is not there: ENOENT, reported.  They go with their venue.
+/* A venue's settings; one that has none gets the defaults (and is not in the
+ * list, which is by id).  _get and _put with a venue that is not there: ENOENT,
+ * reported.  They go with their venue.
  */
 extern int esp_catalog_venue_boot_get (struct esp_catalog *catalog,
                                        const char *id,
@@ -286,9 +289,9 @@ extern int esp_catalog_venue_boot_list (struct esp_catalog *catalog,
 extern int esp_catalog_venue_boot_put (struct esp_catalog *catalog,
                                        const struct esp_venue_boot *boot);
 
-/* Clients by canonical key.  _get: ENOENT is reported.  _put inserts or
- * replaces; EEXIST, reported, where another entry has the name.  By kind and
- * key.
+/* Clients by canonical key.  _get and _delete: ENOENT is reported.  _put
+ * inserts or replaces; EEXIST, reported, where another entry has the name.
+ * Whether there is such a venue is not looked at.  By kind and key.
  */
 extern int esp_catalog_client_get (struct esp_catalog *catalog,
                                    const char *key, struct esp_client *out);
@@ -300,9 +303,11 @@ extern int esp_catalog_client_delete (struct esp_catalog *catalog,
                                       const char *key);
 
 /* What was seen of the machine called NAME; ENOENT is not reported.  _put sets
- * LAST to now, keeps FIRST, and adds one to BOOTS where BOOTED.  At most
+ * LAST to now, keeps FIRST, and adds one to BOOTS where BOOTED; what SEEN
+ * does not say ("", and NULL of needs) stays as it was.  By name.  At most
  * 10,000 machines are remembered: the one seen longest ago goes.
  */
+#define ESP_SEEN_MAX 10000u
 extern int esp_catalog_seen_get (struct esp_catalog *catalog,
                                  const char *name,
                                  struct esp_client_seen *out);
@@ -312,7 +317,7 @@ extern int esp_catalog_seen_put (struct esp_catalog *catalog,
                                  const struct esp_client_seen *seen,
                                  bool booted);
 
-/* Needs by name.  ENOENT is reported. */
+/* Needs by name, and listed by it.  ENOENT is reported; _put inserts or replaces. */
 extern int esp_catalog_need_get (struct esp_catalog *catalog,
                                  const char *name, struct esp_need *out);
 extern int esp_catalog_need_list (struct esp_catalog *catalog,

@@ -30,6 +30,13 @@ enum catalog_sql {
   SQL_VENUE_TIP, SQL_VENUE_PUT, SQL_VENUE_DELETE,
   SQL_DISK_INSERT, SQL_DISKS_DELETE,
   SQL_LOG, SQL_LOG_INSERT, SQL_LOG_DELETE,
+
+  SQL_BOOT_GET, SQL_BOOT_LIST, SQL_BOOT_PUT, SQL_BOOT_DELETE,
+  SQL_CLIENT_GET, SQL_CLIENT_LIST, SQL_CLIENT_PUT, SQL_CLIENT_DELETE,
+  SQL_CLIENT_OF_NAME,
+  SQL_SEEN_GET, SQL_SEEN_LIST, SQL_SEEN_PUT, SQL_SEEN_FORGET,
+  SQL_NEED_GET, SQL_NEED_LIST, SQL_NEED_PUT, SQL_NEED_DELETE,
+  SQL_NEED_RESOURCES, SQL_NEED_RESOURCE_INSERT, SQL_NEED_RESOURCES_DELETE,
   SQL_MAX
 };
 extern const char *const catalog_sql_text[SQL_MAX];
@@ -107,6 +114,22 @@ extern int catalog_end_locked (struct esp_catalog *c, int r);
 extern void catalog_column_uuid (sqlite3_stmt *s, int column, esp_uuid *out);
 /* malloced, never NULL unless memory is short (reported). */
 extern char *catalog_column_text (sqlite3_stmt *s, int column);
+
+/* The text of a column in SIZE bytes at OUT, cut where it is longer. */
+extern void catalog_column_into (sqlite3_stmt *s, int column, char *out,
+                                 size_t size);
+
+/* The rows of S (bound to whose resources they are): kind, name, version.
+ * S is reset; NULL is -1.
+ */
+extern int catalog_read_resources_locked (struct esp_catalog *c,
+                                          sqlite3_stmt *bound,
+                                          struct esp_resource **list,
+                                          size_t *n);
+extern void catalog_resources_free (struct esp_resource *list, size_t n);
+
+/* "no venue ..." */
+extern int catalog_no_venue (const char *id);
 
 /* One more element of SIZE bytes, zeroed, at the end of the array *BASE of
  * *N elements.  NULL and reported without memory.

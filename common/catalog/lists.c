@@ -27,15 +27,40 @@ catalog_grow (void *base, size_t *n, size_t size)
   return memset (r + (*n)++ * size, 0, size);
 }
 
+int
+catalog_read_resources_locked (struct esp_catalog *c, sqlite3_stmt *bound,
+                               struct esp_resource **list, size_t *n)
+{
+  CLEANUP_RESET sqlite3_stmt *s = bound;
+  struct esp_resource *x;
+  int r;
+
+  if (!s)
+    return -1;
+  while ((r = catalog_step_locked (c, s)) == 1)
+    if (!(x = catalog_grow (list, n, sizeof *x)) ||
+        !(x->kind = catalog_column_text (s, 0)) ||
+        !(x->name = catalog_column_text (s, 1)) ||
+        !(x->version = catalog_column_text (s, 2)))
+      return -1;
+  return r;
+}
+
+void
+catalog_resources_free (struct esp_resource *list, size_t n)
+{
+  for (size_t i = 0; i < n; ++i) {
+    free (list[i].kind);
+    free (list[i].name);
+    free (list[i].version);
+  }
+  free (list);
+}
+
 void
 esp_rp_clear (struct esp_rp *rp)
 {
-  for (size_t i = 0; i < rp->nresources; ++i) {
-    free (rp->resources[i].kind);
-    free (rp->resources[i].name);
-    free (rp->resources[i].version);
-  }
-  free (rp->resources);
+  catalog_resources_free (rp->resources, rp->nresources);
   free (rp->note);
   free (rp->path);
   memset (rp, 0, sizeof *rp);
@@ -77,4 +102,73 @@ esp_venue_log_clear (struct esp_venue_log *log)
   }
   free (log->change);
   memset (log, 0, sizeof *log);
+}
+
+void
+esp_venue_boot_clear (struct esp_venue_boot *boot)
+{
+  free (boot->kernel);
+  free (boot->initrd);
+  free (boot->cmdline);
+  free (boot->networks);
+  memset (boot, 0, sizeof *boot);
+}
+
+void
+esp_venue_boot_list_clear (struct esp_venue_boot_list *list)
+{
+  for (size_t i = 0; i < list->n; ++i)
+    esp_venue_boot_clear (&list->boot[i]);
+  free (list->boot);
+  memset (list, 0, sizeof *list);
+}
+
+void
+esp_client_clear (struct esp_client *client)
+{
+  free (client->chap);
+  memset (client, 0, sizeof *client);
+}
+
+void
+esp_client_list_clear (struct esp_client_list *list)
+{
+  for (size_t i = 0; i < list->n; ++i)
+    esp_client_clear (&list->client[i]);
+  free (list->client);
+  memset (list, 0, sizeof *list);
+}
+
+void
+esp_client_seen_clear (struct esp_client_seen *seen)
+{
+  free (seen->needs);
+  memset (seen, 0, sizeof *seen);
+}
+
+void
+esp_client_seen_list_clear (struct esp_client_seen_list *list)
+{
+  for (size_t i = 0; i < list->n; ++i)
+    esp_client_seen_clear (&list->seen[i]);
+  free (list->seen);
+  memset (list, 0, sizeof *list);
+}
+
+void
+esp_need_clear (struct esp_need *need)
+{
+  free (need->name);
+  free (need->description);
+  catalog_resources_free (need->resources, need->nresources);
+  memset (need, 0, sizeof *need);
+}
+
+void
+esp_need_list_clear (struct esp_need_list *list)
+{
+  for (size_t i = 0; i < list->n; ++i)
+    esp_need_clear (&list->need[i]);
+  free (list->need);
+  memset (list, 0, sizeof *list);
 }

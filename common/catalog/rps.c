@@ -18,27 +18,6 @@
 /* --- rows -------------------------------------------------------------- */
 
 static int
-read_resources_locked (struct esp_catalog *c, struct esp_rp *rp)
-{
-  CLEANUP_RESET sqlite3_stmt *s =
-    catalog_bind_locked (c, SQL_RESOURCES, "b", &rp->uuid);
-  int r;
-
-  if (!s)
-    return -1;
-  while ((r = catalog_step_locked (c, s)) == 1) {
-    struct esp_resource *x = catalog_grow (&rp->resources, &rp->nresources,
-                                           sizeof *x);
-    if (!x ||
-        !(x->kind = catalog_column_text (s, 0)) ||
-        !(x->name = catalog_column_text (s, 1)) ||
-        !(x->version = catalog_column_text (s, 2)))
-      return -1;
-  }
-  return r;
-}
-
-static int
 read_rp_locked (struct esp_catalog *c, sqlite3_stmt *s, struct esp_rp *rp)
 {
   const char *name;
@@ -58,7 +37,10 @@ read_rp_locked (struct esp_catalog *c, sqlite3_stmt *s, struct esp_rp *rp)
       !(rp->path = catalog_column_text (s, 9)))
     return -1;
   rp->depth = sqlite3_column_int (s, 10);
-  return read_resources_locked (c, rp);
+  return catalog_read_resources_locked (c,
+                                        catalog_bind_locked (c, SQL_RESOURCES,
+                                                             "b", &rp->uuid),
+                                        &rp->resources, &rp->nresources);
 }
 
 static int

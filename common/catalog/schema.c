@@ -13,6 +13,10 @@
  * it follows from the parents, and a merge would have to change it in a
  * whole subtree.  A venue's log keeps its disks as one blob of UUIDs
  * without a foreign key: history may name restore points that are gone.
+ *
+ * A client's venue is no foreign key either: when a venue's document was lost,
+ * what the operator said of the machine must survive a rebuild.  (Deleting
+ * a venue looks for such clients itself: store/venue-delete.c.)
  */
 
 #include <config.h>
@@ -84,6 +88,51 @@ static const char *const steps[] = {
   "  WHERE type = 'table' AND name = 'rp';"
   "PRAGMA writable_schema = RESET;"
   "CREATE TABLE bump (x); DROP TABLE bump;",
+
+  /* 4: booting.  kind and boot as enum esp_client_kind and esp_boot */
+  "CREATE TABLE venue_boot ("
+  "  venue TEXT PRIMARY KEY NOT NULL REFERENCES venue (id) ON DELETE CASCADE,"
+  "  boot INTEGER NOT NULL CHECK (boot BETWEEN 0 AND 3),"
+  "  kernel TEXT NOT NULL,"
+  "  initrd TEXT NOT NULL,"
+  "  cmdline TEXT NOT NULL,"
+  "  networks TEXT NOT NULL,"
+  "  weight INTEGER NOT NULL CHECK (weight BETWEEN 0 AND 1000)"
+  ") WITHOUT ROWID;"
+  "CREATE TABLE client ("
+  "  key TEXT PRIMARY KEY NOT NULL,"
+  "  kind INTEGER NOT NULL CHECK (kind BETWEEN 0 AND 2),"
+  "  name TEXT UNIQUE,"
+  "  venue TEXT NOT NULL,"
+  "  boot INTEGER NOT NULL CHECK (boot BETWEEN 0 AND 3),"
+  "  chap TEXT NOT NULL,"
+  "  created INTEGER NOT NULL,"
+  "  changed INTEGER NOT NULL"
+  ") WITHOUT ROWID;"
+  "CREATE TABLE client_seen ("
+  "  name TEXT PRIMARY KEY NOT NULL,"
+  "  venue TEXT NOT NULL,"
+  "  mac TEXT NOT NULL,"
+  "  uuid TEXT NOT NULL,"
+  "  address TEXT NOT NULL,"
+  "  needs TEXT NOT NULL,"
+  "  first INTEGER NOT NULL,"
+  "  last INTEGER NOT NULL,"
+  "  boots INTEGER NOT NULL"
+  ") WITHOUT ROWID;"
+  "CREATE INDEX client_seen_last ON client_seen (last);"
+  "CREATE TABLE need ("
+  "  name TEXT PRIMARY KEY NOT NULL,"
+  "  description TEXT NOT NULL"
+  ") WITHOUT ROWID;"
+  "CREATE TABLE need_resource ("
+  "  need TEXT NOT NULL REFERENCES need (name) ON DELETE CASCADE,"
+  "  seq INTEGER NOT NULL,"
+  "  kind TEXT NOT NULL,"
+  "  name TEXT NOT NULL,"
+  "  version TEXT NOT NULL,"
+  "  PRIMARY KEY (need, seq)"
+  ") WITHOUT ROWID;",
 };
 #define SCHEMA ((int) (sizeof steps / sizeof steps[0]))
 

@@ -49,6 +49,16 @@
   " FROM venue v JOIN venue_disk k ON k.venue = v.id "
 #define VENUE_ORDER " ORDER BY v.id, k.disk"
 
+#define BOOT_COLUMNS(t) \
+  t "venue, " t "boot, " t "kernel, " t "initrd, " t "cmdline, " \
+  t "networks, " t "weight"
+#define CLIENT_COLUMNS "key, kind, name, venue, boot, chap, created, changed"
+#define SEEN_COLUMNS \
+  "name, venue, mac, uuid, address, needs, first, last, boots"
+/* What is remembered of a machine that does not say it this time. */
+#define SEEN_KEEP(column) \
+  column " = iif (excluded." column " = '', " column ", excluded." column ")"
+
 const char *const catalog_sql_text[SQL_MAX] = {
   [SQL_BEGIN] = "BEGIN IMMEDIATE",
   [SQL_COMMIT] = "COMMIT",
@@ -116,4 +126,56 @@ const char *const catalog_sql_text[SQL_MAX] = {
     " (venue, revision, time, action, description, disks)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
   [SQL_LOG_DELETE] = "DELETE FROM venue_log WHERE venue = ?1",
+
+  [SQL_BOOT_GET] =
+    "SELECT v.id, " BOOT_COLUMNS ("b.") " FROM venue v"
+    " LEFT JOIN venue_boot b ON b.venue = v.id WHERE v.id = ?1",
+  [SQL_BOOT_LIST] =
+    "SELECT venue, " BOOT_COLUMNS ("") " FROM venue_boot ORDER BY venue",
+  [SQL_BOOT_PUT] =
+    "INSERT OR REPLACE INTO venue_boot (" BOOT_COLUMNS ("") ")"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+  [SQL_BOOT_DELETE] = "DELETE FROM venue_boot WHERE venue = ?1",
+
+  [SQL_CLIENT_GET] = "SELECT " CLIENT_COLUMNS " FROM client WHERE key = ?1",
+  [SQL_CLIENT_LIST] =
+    "SELECT " CLIENT_COLUMNS " FROM client ORDER BY kind, key",
+  [SQL_CLIENT_PUT] =
+    "INSERT INTO client (" CLIENT_COLUMNS ")"
+    " VALUES (?1, ?2, nullif (?3, ''), ?4, ?5, ?6, ?7, ?8)"
+    " ON CONFLICT (key) DO UPDATE SET kind = excluded.kind,"
+    " name = excluded.name, venue = excluded.venue, boot = excluded.boot,"
+    " chap = excluded.chap, created = excluded.created,"
+    " changed = excluded.changed",
+  [SQL_CLIENT_DELETE] = "DELETE FROM client WHERE key = ?1",
+  [SQL_CLIENT_OF_NAME] = "SELECT key FROM client WHERE name = ?1",
+
+  [SQL_SEEN_GET] = "SELECT " SEEN_COLUMNS " FROM client_seen WHERE name = ?1",
+  [SQL_SEEN_LIST] = "SELECT " SEEN_COLUMNS " FROM client_seen ORDER BY name",
+  /* ?6 is NULL where the needs stay as they were. */
+  [SQL_SEEN_PUT] =
+    "INSERT INTO client_seen (" SEEN_COLUMNS ")"
+    " VALUES (?1, ?2, ?3, ?4, ?5, coalesce (?6, ''), ?7, ?7, ?8)"
+    " ON CONFLICT (name) DO UPDATE SET"
+    " " SEEN_KEEP ("venue") ", " SEEN_KEEP ("mac") ", " SEEN_KEEP ("uuid")
+    ", " SEEN_KEEP ("address") ", needs = coalesce (?6, needs),"
+    " last = ?7, boots = boots + ?8",
+  [SQL_SEEN_FORGET] =
+    "DELETE FROM client_seen WHERE (SELECT count (*) FROM client_seen) > ?2"
+    " AND name = (SELECT name FROM client_seen WHERE name <> ?1"
+    " ORDER BY last, name LIMIT 1)",
+
+  [SQL_NEED_GET] = "SELECT name, description FROM need WHERE name = ?1",
+  [SQL_NEED_LIST] = "SELECT name, description FROM need ORDER BY name",
+  [SQL_NEED_PUT] =
+    "INSERT INTO need (name, description) VALUES (?1, ?2)"
+    " ON CONFLICT (name) DO UPDATE SET description = ?2",
+  [SQL_NEED_DELETE] = "DELETE FROM need WHERE name = ?1",
+  [SQL_NEED_RESOURCES] =
+    "SELECT kind, name, version FROM need_resource WHERE need = ?1"
+    " ORDER BY seq",
+  [SQL_NEED_RESOURCE_INSERT] =
+    "INSERT INTO need_resource (need, seq, kind, name, version)"
+    " VALUES (?1, ?2, ?3, ?4, ?5)",
+  [SQL_NEED_RESOURCES_DELETE] = "DELETE FROM need_resource WHERE need = ?1",
 };

@@ -11,8 +11,8 @@
 #include "catalog/internal.h"
 #include "util/host.h"
 
-static int
-no_venue (const char *id)
+int
+catalog_no_venue (const char *id)
 {
   char text[2 * ESP_NAME_MAX];
 
@@ -84,7 +84,7 @@ esp_catalog_venue_get (struct esp_catalog *c, const char *id,
                           &list) == -1)
     return -1;
   if (list.n == 0)
-    return no_venue (id);
+    return catalog_no_venue (id);
   *out = list.venue[0];
   free (list.venue);
   return 0;
@@ -176,7 +176,7 @@ esp_catalog_venue_log (struct esp_catalog *c, const char *id,
                             &list) == -1)
       return -1;
     if (list.n == 0)
-      return no_venue (id);
+      return catalog_no_venue (id);
     esp_venue_list_clear (&list);
   }
   *out = log;
@@ -270,7 +270,7 @@ esp_catalog_venue_set_log (struct esp_catalog *c, const char *id,
   esp_uuid tip;
 
   if (esp_catalog_venue_tip (c, id, 0, &tip) == -1)
-    return errno == ENOENT ? no_venue (id) : -1;
+    return errno == ENOENT ? catalog_no_venue (id) : -1;
   if (catalog_save_locked (c) == -1)
     return -1;
   return catalog_end_locked (c, set_log_locked (c, id, log));
@@ -284,5 +284,5 @@ esp_catalog_venue_delete (struct esp_catalog *c, const char *id)
 
   if (ran (c, id, rc) == -1)
     return -1;
-  return sqlite3_changes (c->db) ? 0 : no_venue (id);
+  return sqlite3_changes (c->db) ? 0 : catalog_no_venue (id);
 }
