@@ -131,7 +131,7 @@ is_local (const esp_uuid *tip)
       return -1;
     }
     if (rp.kind == ESP_RP_DELAYED &&
-        rp_local (&rp, &percent) < rp.data_blocks << ESP_BLOCK_SHIFT)
+        rp_local (cli.store, &rp, &percent) < rp.data_blocks << ESP_BLOCK_SHIFT)
       return 0;
     at = rp.parent;
   }

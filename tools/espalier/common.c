@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "espalier.h"
-#include "store/have.h"
 #include "util/bits.h"
 
 /* --- memory: this program has nothing to do without it ------------------ */
@@ -216,135 +215,14 @@ export_parse_client (const struct args *args, const char *text,
   return 0;
 }
 
-/* --- restore points by UUID ----------------------------------------------- */
-
-static int
-compare_rp (const void *a, const void *b)
-{
-  const struct esp_rp *const *x = a, *const *y = b;
-  return memcmp (&(*x)->uuid, &(*y)->uuid, sizeof (esp_uuid));
-}
-
-int
-rp_index_load (struct rp_index *index, const esp_uuid *start)
-{
-  *index = (struct rp_index) { 0 };
-  if (esp_catalog_rp_list (cli_catalog (), start, &index->list) == -1)
-    return CLI_FAILED;
-  index->sorted = xcalloc (index->list.n, sizeof *index->sorted);
-  for (size_t i = 0; i < index->list.n; i++)
-    index->sorted[i] = &index->list.rp[i];
-  qsort (index->sorted, index->list.n, sizeof *index->sorted, compare_rp);
-  return CLI_OK;
-}
-
-void
-rp_index_clear (struct rp_index *index)
-{
-  free (index->sorted);
-  index->sorted = NULL;
-  esp_rp_list_clear (&index->list);
-}
-
-const struct esp_rp *
-rp_index_get (const struct rp_index *index, const esp_uuid *uuid)
-{
-  struct esp_rp key, *k = &key, **found;
-
-  if (index->list.n == 0)
-    return NULL;
-  key.uuid = *uuid;
-  found = bsearch (&k, index->sorted, index->list.n, sizeof *index->sorted,
-                   compare_rp);
-  return found ? *found : NULL;
-}
-
-const char *
-rp_index_name (const struct rp_index *index, const esp_uuid *uuid,
-               char buf[ESP_UUID_TEXT])
-{
-  const struct esp_rp *rp = rp_index_get (index, uuid);
-  return rp ? rp->name : esp_uuid_text (uuid, buf);
-}
-
 /* --- venues by tip --------------------------------------------------------- */
-
-static int
-compare_use (const void *a, const void *b)
-{
-  const struct venue_use *x = a, *y = b;
-  int r = memcmp (&x->tip, &y->tip, sizeof (esp_uuid));
-
-  if (r == 0)
-    r = strcmp (x->venue->id, y->venue->id);
-  return r ? r : (x->disk > y->disk) - (x->disk < y->disk);
-}
-
-int
-venue_index_load (struct venue_index *index)
-{
-  size_t total = 0;
-
-  *index = (struct venue_index) { 0 };
-  if (esp_catalog_venue_list (cli_catalog (), NULL, &index->list) == -1)
-    return CLI_FAILED;
-  for (size_t i = 0; i < index->list.n; i++)
-    total += index->list.venue[i].ndisks;
-  index->use = xcalloc (total, sizeof *index->use);
-  for (size_t i = 0; i < index->list.n; i++) {
-    const struct esp_venue *v = &index->list.venue[i];
-    for (unsigned d = 0; d < v->ndisks; d++)
-      index->use[index->n++] = (struct venue_use) { v->disks[d], v, d };
-  }
-  if (index->n)
-    qsort (index->use, index->n, sizeof *index->use, compare_use);
-  return CLI_OK;
-}
-
-void
-venue_index_clear (struct venue_index *index)
-{
-  free (index->use);
-  index->use = NULL;
-  index->n = 0;
-  esp_venue_list_clear (&index->list);
-}
-
-/* The first pair of TIP: the first that is not below it. */
-static size_t
-first_use (const struct venue_index *index, const esp_uuid *tip)
-{
-  size_t low = 0, high = index->n;
-
-  while (low < high) {
-    size_t mid = low + (high - low) / 2;
-    if (memcmp (&index->use[mid].tip, tip, sizeof *tip) < 0)
-      low = mid + 1;
-    else
-      high = mid;
-  }
-  return low;
-}
-
-json_t *
-venue_index_json (const struct venue_index *index, const esp_uuid *tip)
-{
-  json_t *names = json_array ();
-
-  for (size_t i = first_use (index, tip);
-       i < index->n && esp_uuid_eq (&index->use[i].tip, tip); i++)
-    json_array_append_new (names, json_sprintf ("%s/%u",
-                                                index->use[i].venue->id,
-                                                index->use[i].disk));
-  return names;
-}
 
 static void
 print_uses (FILE *f, const struct venue_index *index, const esp_uuid *tip)
 {
   const char *comma = "";
 
-  for (size_t i = first_use (index, tip);
+  for (size_t i = venue_index_first (index, tip);
        i < index->n && esp_uuid_eq (&index->use[i].tip, tip); i++) {
     fprintf (f, "%s%s", comma, index->use[i].venue->id);
     if (index->use[i].disk > 0)
@@ -367,29 +245,6 @@ venue_index_text (const struct venue_index *index, const esp_uuid *tip)
 
 /* --- restore points ---------------------------------------------------- */
 
-const char *
-rp_kind_name (const struct esp_rp *rp)
-{
-  switch (rp->kind) {
-  case ESP_RP_STORED: return "stored";
-  case ESP_RP_IN_PLACE: return "in-place";
-  case ESP_RP_DELAYED: return "delayed";
-  }
-  return "?";
-}
-
-uint64_t
-rp_local (const struct esp_rp *rp, unsigned *percent)
-{
-  uint64_t all = rp->data_blocks << ESP_BLOCK_SHIFT, local = 0;
-
-  /* One whose file cannot be read has nothing that is known to be here. */
-  if (esp_have_peek (cli.store, &rp->uuid, &local) == -1 || local > all)
-    local = 0;
-  *percent = all ? (unsigned) ((double) local * 100 / (double) all) : 100;
-  return local;
-}
-
 void
 table_own (struct table *table, const struct esp_rp *rp)
 {
@@ -401,7 +256,7 @@ table_own (struct table *table, const struct esp_rp *rp)
   else if (rp->kind == ESP_RP_STORED)
     table_size (table, rp->data_blocks << ESP_BLOCK_SHIFT);
   else {
-    rp_local (rp, &percent);
+    rp_local (cli.store, rp, &percent);
     table_cellf (table, "%u%% of %s", percent,
                  esp_size_format (rp->data_blocks << ESP_BLOCK_SHIFT, size));
   }

@@ -16,6 +16,7 @@
 
 #include "catalog/catalog.h"
 #include "overlay/admin.h"
+#include "show.h"
 #include "store/store.h"
 #include "util/cleanup.h"
 #include "util/host.h"
@@ -159,39 +160,20 @@ extern void resources_free (struct esp_resource *list, size_t n);
 extern int export_parse_client (const struct args *args, const char *text,
                                 struct esp_export *out);
 
-/* Restore points, to be found by UUID: all, or (START not NULL) START and
- * what descends from it.  The list has parents before children.
- */
-struct rp_index {
-  struct esp_rp_list list;
-  struct esp_rp **sorted;
-};
-extern int rp_index_load (struct rp_index *index, const esp_uuid *start);
-extern void rp_index_clear (struct rp_index *index);
-#define CLEANUP_RP_INDEX __attribute__ ((cleanup (rp_index_clear)))
-/* NULL where it is not there. */
-extern const struct esp_rp *rp_index_get (const struct rp_index *index,
-                                          const esp_uuid *uuid);
-/* Its name, or its UUID where it is gone. */
-extern const char *rp_index_name (const struct rp_index *index,
-                                  const esp_uuid *uuid,
-                                  char buf[ESP_UUID_TEXT]);
-
-/* Which venues map a restore point: pairs sorted by UUID. */
-struct venue_use { esp_uuid tip; const struct esp_venue *venue; unsigned disk; };
-struct venue_index {
-  struct esp_venue_list list;
-  struct venue_use *use;
-  size_t n;
-};
-extern int venue_index_load (struct venue_index *index);
-extern void venue_index_clear (struct venue_index *index);
-#define CLEANUP_VENUE_INDEX __attribute__ ((cleanup (venue_index_clear)))
-/* "cafe, office/1" (malloced; "" where none), or an array of such names. */
+/* Indexes of the open store (show.h): CLI_FAILED after an error. */
+static inline int
+rp_index_load (struct rp_index *index, const esp_uuid *start)
+{
+  return rp_index_read (index, cli.store, start) == -1 ? CLI_FAILED : CLI_OK;
+}
+static inline int
+venue_index_load (struct venue_index *index)
+{
+  return venue_index_read (index, cli.store) == -1 ? CLI_FAILED : CLI_OK;
+}
+/* "cafe, office/1" (malloced; "" where none). */
 extern char *venue_index_text (const struct venue_index *index,
                                const esp_uuid *tip);
-extern json_t *venue_index_json (const struct venue_index *index,
-                                 const esp_uuid *tip);
 
 extern void *xcalloc (size_t n, size_t size);
 extern char *xstrdup (const char *s);
@@ -199,7 +181,7 @@ extern char *xasprintf (const char *fmt, ...) ESP_PRINTF (1, 2);
 /* TEXT as a shell reads it, in quotes where it must be.  The caller frees it. */
 extern char *shell_word (const char *text);
 
-/* --- output (table.c, list.c, json.c) --------------------------------- */
+/* --- output (table.c, list.c) --------------------------------- */
 
 /* A table for people: columns as wide as they need to be, the last one cut
  * at the edge of a terminal.  HEADER: "NAME|SIZE>|NOTE", '>' for columns
@@ -245,24 +227,6 @@ extern bool output_utf8 (void);
 
 /* Print ROOT on standard output, taken over; CLI_OK or CLI_FAILED. */
 extern int json_print (json_t *root);
-extern json_t *json_uuid (const esp_uuid *uuid);      /* null for all zero */
-extern json_t *json_number (uint64_t n);
-/* A string, in which what is no UTF-8 is escaped; null for NULL. */
-extern json_t *json_text (const char *text);
-extern json_t *json_resources (const struct esp_resource *r, size_t n);
-/* The object of a restore point; VENUES may be NULL. */
-extern json_t *json_rp (const struct esp_rp *rp, const struct rp_index *rps,
-                        const struct venue_index *venues);
-extern json_t *json_venue (const struct esp_venue *venue,
-                           const struct rp_index *rps);
-extern json_t *json_overlay (const struct esp_overlay_info *o,
-                             const struct rp_index *rps);
-/* "stored", "in-place", "delayed". */
-extern const char *rp_kind_name (const struct esp_rp *rp);
-/* How many bytes of the own data of a delayed restore point are local;
- * *PERCENT of it: 100 only where nothing is missing.
- */
-extern uint64_t rp_local (const struct esp_rp *rp, unsigned *percent);
 /* What a table says of RP's own data: "1.5G", "in place", "30% of 1.5G". */
 extern void table_own (struct table *table, const struct esp_rp *rp);
 /* Load and print one restore point, as what a command made or changed. */
@@ -270,12 +234,6 @@ extern int rp_done (const esp_uuid *uuid, const char *what);
 
 /* --- shared between groups of commands --------------------------------- */
 
-/* "cafe/0@seat-7" (malloced), "keep" (overlay.c). */
-extern char *overlay_name (const struct esp_overlay_info *o);
-extern const char *overlay_mode_name (enum esp_overlay_mode mode);
-/* Was it written over another tip than its venue has now (in *NOW)? */
-extern bool overlay_is_stale (const struct esp_overlay_info *o,
-                              esp_uuid *now);
 /* Print the rows of overlays; SELECT (may be NULL) says which of LIST. */
 extern void overlay_table (const struct esp_overlay_info_list *list,
                            const struct rp_index *rps, const char *empty);

@@ -7,6 +7,20 @@
 
 #include "espalier.h"
 
+int
+json_print (json_t *root)
+{
+  int r = root ? json_dumpf (root, stdout, JSON_INDENT (2)) : -1;
+
+  json_decref (root);
+  if (r == -1) {
+    esp_error ("json: the output could not be written");
+    return CLI_FAILED;
+  }
+  putchar ('\n');
+  return CLI_OK;
+}
+
 const struct opt list_options[] = {
   { "names", 0, NULL, "print names only, one a line", false },
   { 0 },

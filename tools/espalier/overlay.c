@@ -9,42 +9,6 @@
 
 #include "espalier.h"
 
-/* Overlays over rp: exports are kept under the restore point's UUID. */
-static const char rp_prefix[] = "rp:";
-
-char *
-overlay_name (const struct esp_overlay_info *o)
-{
-  if (strncmp (o->venue, rp_prefix, sizeof rp_prefix - 1) == 0)
-    return xasprintf ("%s@%s", o->venue, o->client);
-  return xasprintf ("%s/%s@%s", o->venue, o->disk, o->client);
-}
-
-const char *
-overlay_mode_name (enum esp_overlay_mode mode)
-{
-  switch (mode) {
-  case ESP_OVERLAY_KEEP: return "keep";
-  case ESP_OVERLAY_DISCARD: return "discard";
-  case ESP_OVERLAY_MEMORY: return "memory";
-  }
-  return "?";
-}
-
-bool
-overlay_is_stale (const struct esp_overlay_info *o, esp_uuid *now)
-{
-  char *end;
-  unsigned long disk = strtoul (o->disk, &end, 10);
-
-  if (esp_uuid_is_null (&o->tip) || *end || !esp_name_ok (o->venue) ||
-      disk > ESP_DISK_NUMBER_MAX)
-    return false;
-  return esp_catalog_venue_tip (cli_catalog (), o->venue, (unsigned) disk,
-                                now) == 0 &&
-    !esp_uuid_eq (now, &o->tip);
-}
-
 /* What an operator should know: damage, or that the venue moved on. */
 static char *
 remark (const struct esp_overlay_info *o, const struct rp_index *rps)
@@ -56,7 +20,7 @@ remark (const struct esp_overlay_info *o, const struct rp_index *rps)
     return xasprintf ("damaged: %s", o->damage);
   if (o->empty)
     return xstrdup ("nothing written yet");
-  if (overlay_is_stale (o, &now))
+  if (overlay_is_stale (rps, o, &now))
     return xasprintf ("old: the venue has %s now", rp_index_name (rps, &now, buf));
   return xstrdup ("");
 }
@@ -188,7 +152,7 @@ rp_component (const struct esp_export *e)
   if (esp_uuid_parse (e->name, &rp.uuid) == -1 &&
       esp_catalog_rp_find (cli_catalog (), e->name, &rp) == -1)
     return NULL;
-  name = xasprintf ("%s%s", rp_prefix, esp_uuid_text (&rp.uuid, buf));
+  name = xasprintf ("rp:%s", esp_uuid_text (&rp.uuid, buf));
   return esp_path_component (name);
 }
 

@@ -364,7 +364,7 @@ show_identity (const struct view *v)
   if (rp->kind != ESP_RP_IN_PLACE)
     field_size ("Own data:", rp->data_blocks << ESP_BLOCK_SHIFT);
   if (rp->kind == ESP_RP_DELAYED) {
-    uint64_t local = rp_local (rp, &percent);
+    uint64_t local = rp_local (cli.store, rp, &percent);
     field ("Of it local:", "%s, %u%%", esp_size_format (local, size),
            percent);
     show_sources (rp);

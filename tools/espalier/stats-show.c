@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What espalier stats prints: a table for each kind of row, or JSON.
+/* What espalier stats prints: a table for each kind of row.
  *
  * In tables what several processes count under one name is one line: sums,
  * but for what is a state, a measurement, or shared by them (a
- * directory's size): there the highest.  JSON has each process's row.
+ * directory's size): there the highest.  JSON (show/) has each process's row.
  */
 
 #include <config.h>
@@ -12,7 +12,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "stats.h"
 
@@ -35,7 +34,6 @@ struct column {
 
 struct section {
   enum esp_stats_kind kind;
-  const char *list;             /* its key in JSON */
   bool each;                    /* rows of one name are different things */
   struct column column[12];
 };
@@ -51,12 +49,12 @@ struct section {
   { "ERRORS>", AS_NUMBER, ESP_DISK_ERRORS, 0 }
 
 static const struct section sections[] = {
-  { ESP_STATS_PROCESS, "processes", true, {
+  { ESP_STATS_PROCESS, true, {
       { "PROGRAM", AS_PROGRAM, 0, 0 },
       { "PID>", AS_PID, 0, 0 },
       { "SINCE", AS_SINCE, ESP_PROCESS_SINCE, 0 },
       { "CONNECTIONS>", AS_NUMBER_NOW, ESP_PROCESS_CONNECTIONS, 0 } } },
-  { ESP_STATS_TIER, "tiers", false, {
+  { ESP_STATS_TIER, false, {
       { "TIER", AS_NAME, 0, 0 },
       { "HIT RATE>", AS_PART, ESP_TIER_HITS, ESP_TIER_MISSES },
       { "HITS>", AS_NUMBER, ESP_TIER_HITS, 0 },
@@ -69,7 +67,7 @@ static const struct section sections[] = {
       { "WAITS>", AS_NUMBER, ESP_TIER_WAITS, 0 },
       { "ERRORS>", AS_NUMBER, ESP_TIER_ERRORS, 0 },
       { "LIES>", AS_NUMBER, ESP_TIER_LIES, 0 } } },
-  { ESP_STATS_NODE, "nodes", false, {
+  { ESP_STATS_NODE, false, {
       { "NODE", AS_NAME, 0, 0 },
       { "STATE", AS_OUT, ESP_NODE_OUT, 0 },
       { "HIT RATE>", AS_PART, ESP_NODE_HITS, ESP_NODE_MISSES },
@@ -79,7 +77,7 @@ static const struct section sections[] = {
       { "TIME-OUTS>", AS_NUMBER, ESP_NODE_TIMEOUTS, 0 },
       { "ERRORS>", AS_NUMBER, ESP_NODE_ERRORS, 0 },
       { "LIES>", AS_NUMBER, ESP_NODE_LIES, 0 } } },
-  { ESP_STATS_CENTER, "centers", false, {
+  { ESP_STATS_CENTER, false, {
       { "CENTER", AS_NAME, 0, 0 },
       { "STATE", AS_OUT, ESP_CENTER_OUT, 0 },
       { "REQUESTS>", AS_NUMBER, ESP_CENTER_REQUESTS, 0 },
@@ -87,15 +85,15 @@ static const struct section sections[] = {
       { "FIRST BYTE>", AS_TIME_NOW, ESP_CENTER_FIRST_BYTE_US, 0 },
       { "SPEED>", AS_BYTES_SECOND, ESP_CENTER_BYTES_SECOND, 0 },
       { "ERRORS>", AS_NUMBER, ESP_CENTER_ERRORS, 0 } } },
-  { ESP_STATS_VENUE, "venues", false, {
+  { ESP_STATS_VENUE, false, {
       { "VENUE", AS_NAME, 0, 0 },
       { "CONNECTIONS>", AS_NUMBER_NOW, ESP_DISK_CONNECTIONS, 0 },
       DISK_COLUMNS } },
-  { ESP_STATS_EXPORT, "exports", false, {
+  { ESP_STATS_EXPORT, false, {
       { "EXPORT", AS_NAME, 0, 0 },
       { "CONNECTIONS>", AS_NUMBER_NOW, ESP_DISK_CONNECTIONS, 0 },
       DISK_COLUMNS } },
-  { ESP_STATS_RP, "restore_points", false, {
+  { ESP_STATS_RP, false, {
       { "RESTORE POINT", AS_NAME, 0, 0 },
       { "FROM CENTERS>", AS_BYTES, ESP_RP_CENTER_BYTES, 0 },
       { "CLUSTER>", AS_BYTES, ESP_RP_CLUSTER_BYTES, 0 },
@@ -104,25 +102,18 @@ static const struct section sections[] = {
       { "WAITS>", AS_NUMBER, ESP_RP_WAITS, 0 },
       { "LIES>", AS_NUMBER, ESP_RP_LIES, 0 },
       { "FAILED>", AS_NUMBER, ESP_RP_FAILED, 0 } } },
-  { ESP_STATS_CLIENT, "clients", true, {
+  { ESP_STATS_CLIENT, true, {
       { "CLIENT", AS_NAME, 0, 0 },
       { "SINCE", AS_SINCE, ESP_DISK_SINCE, 0 },
       DISK_COLUMNS } },
 };
 #define NSECTIONS (sizeof sections / sizeof sections[0])
 
-/* What people call L; BUF is for a restore point. */
-static const char *
-shown_name (const struct line *l, char buf[ESP_NAME_MAX + 1])
+/* For names; NULL where the store cannot be opened. */
+static struct esp_catalog *
+catalog (void)
 {
-  esp_uuid uuid;
-  uint64_t created;
-
-  if (l->kind != ESP_STATS_RP || !cli.store || !cli_catalog () ||
-      esp_uuid_parse (l->name, &uuid) == -1 ||
-      esp_catalog_rp_name (cli_catalog (), &uuid, buf, &created) == -1)
-    return l->name;
-  return buf;
+  return cli.store ? cli_catalog () : NULL;
 }
 
 /* --- cells --------------------------------------------------------------------- */
@@ -183,7 +174,7 @@ cell (struct table *t, const struct column *col, const struct line *l,
   double a = grown (l, col->a, rates), b = grown (l, col->b, rates);
 
   switch (col->how) {
-  case AS_NAME: table_cell (t, *l->name ? shown_name (l, name) : "\"\"");
+  case AS_NAME: table_cell (t, *l->name ? line_name (l, catalog (), name) : "\"\"");
     break;
   case AS_PID: table_cellf (t, "%d", l->pid); break;
   case AS_PROGRAM: table_cell (t, l->program); break;
@@ -310,64 +301,4 @@ sample_show (const struct sample *sample, const struct choice *choice,
   if (!any)
     puts (sample->n == 0 ? "no server runs"
           : "nothing was counted for these since the server began");
-}
-
-/* --- JSON ------------------------------------------------------------------------ */
-
-static void
-set_names (json_t *o, const struct line *l)
-{
-  char name[ESP_NAME_MAX + 1];
-
-  if (l->kind == ESP_STATS_PROCESS)
-    json_object_set_new (o, "program", json_text (l->program));
-  else
-    json_object_set_new (o, "name", json_text (shown_name (l, name)));
-  if (l->kind == ESP_STATS_RP)
-    json_object_set_new (o, "uuid", json_text (l->name));
-  json_object_set_new (o, "pid", json_integer (l->pid));
-}
-
-static json_t *
-json_line (const struct line *l, double seconds)
-{
-  json_t *o = json_object (), *rates = json_object ();
-  const char *key;
-  bool gauge;
-
-  set_names (o, l);
-  for (unsigned i = 0; (key = esp_stats_counter_name (l->kind, i, &gauge));
-       i++) {
-    json_object_set_new (o, key, strcmp (key, "out") == 0
-                         ? json_boolean (l->c[i] != 0)
-                         : json_number (l->c[i]));
-    if (!gauge)
-      json_object_set_new (rates, key,
-                           json_real (round (100 * l->rate[i]) / 100));
-  }
-  if (seconds > 0 && l->kind != ESP_STATS_PROCESS)
-    json_object_set (o, "per_second", rates);
-  json_decref (rates);
-  return o;
-}
-
-json_t *
-sample_json (const struct sample *sample, const struct choice *choice,
-             double seconds)
-{
-  json_t *root = json_object ();
-
-  json_object_set_new (root, "time", json_integer (time (NULL)));
-  if (seconds > 0)
-    json_object_set_new (root, "seconds",
-                         json_real (round (100 * seconds) / 100));
-  for (size_t s = 0; s < NSECTIONS; s++) {
-    json_t *list = json_array ();
-    for (size_t i = 0; i < sample->n; i++)
-      if (sample->line[i].kind == sections[s].kind &&
-          choice_has (choice, &sample->line[i]))
-        json_array_append_new (list, json_line (&sample->line[i], seconds));
-    json_object_set_new (root, sections[s].list, list);
-  }
-  return root;
 }

@@ -65,6 +65,19 @@ show_into_text (const struct sample *s, const struct choice *choice)
   return text;
 }
 
+static bool
+is_chosen (const void *choice, const struct line *line)
+{
+  return choice_has (choice, line);
+}
+
+static json_t *
+json_of (const struct sample *s, const struct choice *choice, double seconds)
+{
+  return sample_json (s, cli.store ? cli_catalog () : NULL, seconds,
+                      is_chosen, choice);
+}
+
 /* --- one look ---------------------------------------------------------------------- */
 
 static int
@@ -75,7 +88,7 @@ print_once (const struct watch *w)
   if (sample_load (&s, w->dir, NULL) == -1)
     return CLI_FAILED;
   if (cli.json)
-    return json_print (sample_json (&s, &w->choice, 0));
+    return json_print (json_of (&s, &w->choice, 0));
   sample_show (&s, &w->choice, false);
   return CLI_OK;
 }
@@ -159,7 +172,7 @@ watch (const struct watch *w)
       return CLI_FAILED;
     double seconds = (double) (now.taken - before.taken) / 1e6;
     if (cli.json)
-      print_json_line (sample_json (&now, &w->choice, seconds));
+      print_json_line (json_of (&now, &w->choice, seconds));
     else
       print_block (w, &now);
     sample_clear (&before);

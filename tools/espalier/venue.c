@@ -170,29 +170,6 @@ venue_list_run (const struct args *args)
 
 /* --- log --------------------------------------------------------------------- */
 
-static json_t *
-json_log (const struct esp_venue_log *log, const struct rp_index *rps)
-{
-  json_t *array = json_array ();
-
-  for (size_t i = 0; i < log->n; i++) {
-    const struct esp_venue_change *c = &log->change[i];
-    json_t *disks = json_array (), *names = json_array (), *o;
-    for (unsigned d = 0; d < c->ndisks; d++) {
-      const struct esp_rp *rp = rp_index_get (rps, &c->disks[d]);
-      json_array_append_new (disks, json_uuid (&c->disks[d]));
-      json_array_append_new (names, rp ? json_string (rp->name) : json_null ());
-    }
-    o = json_pack ("{s:I,s:I,s:s,s:s}", "revision", (json_int_t) c->revision,
-                   "time", (json_int_t) c->time, "action", c->action,
-                   "description", c->description ? c->description : "");
-    json_object_set_new (o, "tips", disks);
-    json_object_set_new (o, "tip_names", names);
-    json_array_append_new (array, o);
-  }
-  return array;
-}
-
 static void
 print_log (const struct esp_venue_log *log, const struct rp_index *rps,
            size_t from)
@@ -235,7 +212,7 @@ venue_log_run (const struct args *args)
       rp_index_load (&rps, NULL) != 0)
     return CLI_FAILED;
   if (cli.json)
-    return json_print (json_log (&log, &rps));
+    return json_print (json_venue_log (&log, &rps));
   print_log (&log, &rps, 0);
   return CLI_OK;
 }
@@ -296,7 +273,7 @@ venue_show_run (const struct args *args)
   array = json_array ();
   for (size_t i = 0; i < overlays.n; i++)
     json_array_append_new (array, json_overlay (&overlays.o[i], &rps));
-  json_object_set_new (o, "log", json_log (&log, &rps));
+  json_object_set_new (o, "log", json_venue_log (&log, &rps));
   json_object_set_new (o, "overlays", array);
   return json_print (o);
 }

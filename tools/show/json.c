@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The objects that --json prints.  Their keys are a promise: they stand in
- * the manual page, new ones may be added, none is renamed.
+/* The objects that the command line prints with --json, and that espalierd
+ * answers with.  Their keys are a promise: they stand in the manual page and
+ * in docs/api.md, new ones may be added, none is renamed.
  */
 
 #include <config.h>
@@ -8,22 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "espalier.h"
+#include "show.h"
 #include "util/bits.h"
-
-int
-json_print (json_t *root)
-{
-  int r = root ? json_dumpf (root, stdout, JSON_INDENT (2)) : -1;
-
-  json_decref (root);
-  if (r == -1) {
-    esp_error ("json: the output could not be written");
-    return CLI_FAILED;
-  }
-  putchar ('\n');
-  return CLI_OK;
-}
 
 json_t *
 json_uuid (const esp_uuid *uuid)
@@ -40,8 +27,8 @@ json_text (const char *s)
 
   if (!j) {
     size_t size = 4 * strlen (s) + 4;
-    CLEANUP_FREE char *buf = xcalloc (1, size);
-    j = json_string (esp_escape (s, buf, size));
+    CLEANUP_FREE char *buf = malloc (size);
+    j = buf ? json_string (esp_escape (s, buf, size)) : json_null ();
   }
   return j;
 }
@@ -76,13 +63,14 @@ json_resources (const struct esp_resource *r, size_t n)
 }
 
 static void
-add_local (json_t *o, const struct esp_rp *rp)
+add_local (json_t *o, struct esp_store *store, const struct esp_rp *rp)
 {
   unsigned percent;
 
   if (rp->kind != ESP_RP_DELAYED)
     return;
-  json_object_set_new (o, "local_bytes", json_number (rp_local (rp, &percent)));
+  json_object_set_new (o, "local_bytes",
+                       json_number (rp_local (store, rp, &percent)));
   json_object_set_new (o, "local_percent", json_number (percent));
 }
 
@@ -105,7 +93,7 @@ json_rp (const struct esp_rp *rp, const struct rp_index *rps,
                        json_number (rp->data_blocks << ESP_BLOCK_SHIFT));
   json_object_set_new (o, "zero_bytes",
                        json_number (rp->zero_blocks << ESP_BLOCK_SHIFT));
-  add_local (o, rp);
+  add_local (o, rps->store, rp);
   json_object_set_new (o, "note", json_text (rp->note));
   json_object_set_new (o, "resources",
                        json_resources (rp->resources, rp->nresources));
@@ -137,6 +125,29 @@ json_venue (const struct esp_venue *venue, const struct rp_index *rps)
   return o;
 }
 
+json_t *
+json_venue_log (const struct esp_venue_log *log, const struct rp_index *rps)
+{
+  json_t *array = json_array ();
+
+  for (size_t i = 0; i < log->n; i++) {
+    const struct esp_venue_change *c = &log->change[i];
+    json_t *disks = json_array (), *names = json_array (), *o;
+    for (unsigned d = 0; d < c->ndisks; d++) {
+      const struct esp_rp *rp = rp_index_get (rps, &c->disks[d]);
+      json_array_append_new (disks, json_uuid (&c->disks[d]));
+      json_array_append_new (names, rp ? json_string (rp->name) : json_null ());
+    }
+    o = json_pack ("{s:I,s:I,s:s,s:s}", "revision", (json_int_t) c->revision,
+                   "time", (json_int_t) c->time, "action", c->action,
+                   "description", c->description ? c->description : "");
+    json_object_set_new (o, "tips", disks);
+    json_object_set_new (o, "tip_names", names);
+    json_array_append_new (array, o);
+  }
+  return array;
+}
+
 static json_t *
 holder (const struct esp_overlay_info *info)
 {
@@ -157,7 +168,7 @@ json_overlay (const struct esp_overlay_info *info, const struct rp_index *rps)
   CLEANUP_FREE char *name = overlay_name (info);
   json_t *o = json_object ();
   esp_uuid now;
-  bool stale = overlay_is_stale (info, &now);
+  bool stale = overlay_is_stale (rps, info, &now);
 
   json_object_set_new (o, "overlay", json_text (name));
   json_object_set_new (o, "venue", json_text (info->venue));

@@ -9,9 +9,10 @@
 #include <config.h>
 
 #include <string.h>
-#include <time.h>
 
-#include "stats.h"
+#include "sample.h"
+#include "util/clock.h"
+#include "util/host.h"
 
 #define SECOND 1000000.0        /* microseconds */
 #define TICK (1.5 * SECOND)     /* a process that counts has written by then */
@@ -29,25 +30,34 @@ sample_clear (struct sample *s)
 }
 
 static int
+no_memory (void)
+{
+  esp_error ("malloc: %m");
+  return -1;
+}
+
+static int
 add (void *arg, const struct esp_stats_seen *row)
 {
   struct sample *s = arg;
   struct line *l;
 
   if (s->n == s->room) {
-    s->room = s->room ? 2 * s->room : 64;
-    s->line = realloc (s->line, s->room * sizeof *s->line);
-    if (!s->line)
-      abort ();
+    size_t room = s->room ? 2 * s->room : 64;
+    l = reallocarray (s->line, room, sizeof *l);
+    if (!l)
+      return no_memory ();
+    s->line = l;
+    s->room = room;
   }
   l = &s->line[s->n++];
   *l = (struct line) {
     .kind = row->kind, .pid = row->pid, .row = row->row, .since = row->since,
-    .at = row->at, .program = xstrdup (row->program),
-    .name = xstrdup (row->name),
+    .at = row->at, .program = strdup (row->program),
+    .name = strdup (row->name),
   };
   memcpy (l->c, row->c, sizeof l->c);
-  return 0;
+  return l->program && l->name ? 0 : no_memory ();
 }
 
 static int
@@ -117,13 +127,11 @@ set_rates (struct line *l, const struct sample *now,
 int
 sample_load (struct sample *out, const char *dir, const struct sample *before)
 {
-  struct timespec t;
-
-  *out = (struct sample) { .n = 0 };
-  clock_gettime (CLOCK_MONOTONIC, &t);
-  out->taken = (uint64_t) t.tv_sec * 1000000 + (uint64_t) t.tv_nsec / 1000;
-  if (esp_stats_each (dir, add, out) == -1)
+  *out = (struct sample) { .taken = esp_now_us () };
+  if (esp_stats_each (dir, add, out) == -1) {
+    sample_clear (out);
     return -1;
+  }
   if (out->n > 0)
     qsort (out->line, out->n, sizeof *out->line, compare);
   for (size_t i = 0; before && i < out->n; i++)
