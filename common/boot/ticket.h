@@ -24,6 +24,14 @@ struct esp_ticket {
   uint8_t nonce[8];
 };
 
+/* What the key is called among the store's keys. */
+#define ESP_TICKET_KEY "tickets"
+
+/* How long a ticket may wait for its first use, in seconds: so that the state
+ * of those used before need not be kept for ever.
+ */
+#define ESP_TICKET_OPENS_MAX (31u * 86400)
+
 /* The site's key: keys/tickets.key, made when it is not there and CREATE.
  * ENOKEY where it is not there.  Wiped by _free.
  */
@@ -37,7 +45,8 @@ extern struct esp_ticket_key *esp_ticket_key_from (const uint8_t secret[32]);
 /* Issue a ticket for T's export, address and readonly: fills the rest of T (a
  * nonce, now, now + OPENS, now + VALID seconds) and writes the export name with
  * the ticket into BUF ("cafe/0@seat-7+AQAB…").  An export with a client gets
- * it as it is; one without must be readonly.
+ * it as it is; one without must be readonly.  EINVAL, reported: that, or OPENS
+ * beyond VALID or ESP_TICKET_OPENS_MAX.
  */
 extern int esp_ticket_issue (const struct esp_ticket_key *key,
                              struct esp_ticket *t, uint32_t opens,
@@ -65,6 +74,18 @@ extern int esp_ticket_use (struct esp_store *store,
                            const struct esp_ticket_key *key,
                            const struct esp_export *e, const char *address,
                            uint64_t now, enum esp_ticket_state *state);
+
+/* The second half of that: T is what esp_ticket_check found. */
+extern int esp_ticket_take (struct esp_store *store,
+                            const struct esp_ticket *t, uint64_t now,
+                            enum esp_ticket_state *state);
+
+/* Remove, unless DRY_RUN, the state that nothing depends on any more at NOW,
+ * and tell FN of each file.
+ */
+extern int esp_ticket_gc (struct esp_store *store, uint64_t now, bool dry_run,
+                          void (*fn) (void *arg, const char *name,
+                                      uint64_t bytes), void *arg);
 
 #pragma GCC visibility pop
 #endif /* ESPALIER_TICKET_H */

@@ -21,6 +21,7 @@
 #include <wctype.h>
 #include <xxhash.h>
 
+#include "util/cleanup.h"
 #include "util/host.h"
 #include "util/name.h"
 
@@ -194,14 +195,29 @@ esp_escape (const char *s, char *buf, size_t size)
   return buf;
 }
 
+/* What may be said of S: a ticket opens a disk, so nobody reads it in a log. */
+const char *
+esp_export_escape (const char *s, char *buf, size_t size)
+{
+  CLEANUP_FREE char *bare = strndup (s, strcspn (s, "+"));
+
+  if (size == 0)
+    return buf;
+  esp_escape (bare ? bare : "?", buf, size);
+  if (strchr (s, '+') && strlen (buf) + sizeof "+..." <= size)
+    strcat (buf, "+...");
+  return buf;
+}
+
 static int
 bad_export (const char *s, const char *part, const char *why)
 {
   char text[SHOWN];
 
-  esp_error ("export name \"%s\": %s %s: write VENUE[/DISK][@CLIENT], such as "
-             "cafe, cafe/1 or cafe/0@seat-7, or rp:NAME",
-             esp_escape (s, text, sizeof text), part, why);
+  esp_error ("export name \"%s\": %s %s: write "
+             "VENUE[/DISK][@CLIENT][+TICKET], such as cafe, cafe/1 or "
+             "cafe/0@seat-7, or rp:NAME",
+             esp_export_escape (s, text, sizeof text), part, why);
   errno = EINVAL;
   return -1;
 }
@@ -241,11 +257,29 @@ take_disk (const char *s, const char *p, size_t n, unsigned *disk)
   return 0;
 }
 
+/* A ticket is base64url without padding; what it says is for boot/ticket.h. */
+static int
+take_ticket (const char *s, const char *p, char to[ESP_TICKET_MAX + 1])
+{
+  size_t n = strlen (p);
+
+  if (n == 0)
+    return bad_export (s, "the ticket", "behind \"+\" is missing");
+  if (n > ESP_TICKET_MAX)
+    return bad_export (s, "the ticket", "is longer than 127 bytes");
+  if (strspn (p, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+              "0123456789_-") != n)
+    return bad_export (s, "the ticket", "is not base64url without padding");
+  memcpy (to, p, n + 1);
+  return 0;
+}
+
 int
 esp_export_parse (const char *s, struct esp_export *out)
 {
   struct esp_export e = { 0 };
-  const char *p = s, *end = s + strcspn (s, "@");
+  const char *p = s, *end = s + strcspn (s, "@+");
+  const char *plus = s + strcspn (s, "+");
   const char *slash;
 
   if (*s == 0)
@@ -263,8 +297,10 @@ esp_export_parse (const char *s, struct esp_export *out)
   if (slash
       && take_disk (s, slash + 1, (size_t) (end - slash - 1), &e.disk) < 0)
     return -1;
-  if (*end && take_part (s, end + 1, strlen (end + 1), CLIENT,
-                         "the client's name", e.client) < 0)
+  if (*end == '@' && take_part (s, end + 1, (size_t) (plus - end - 1), CLIENT,
+                                "the client's name", e.client) < 0)
+    return -1;
+  if (*plus && take_ticket (s, plus + 1, e.ticket) < 0)
     return -1;
   *out = e;
   return 0;

@@ -55,7 +55,7 @@ struct esp_export {
 };
 
 /* Parse S.  An empty S is EINVAL too: the caller resolves defaults first.
- * Reports one error with what is wrong.
+ * Reports one error with what is wrong, which never shows the ticket.
  */
 extern int esp_export_parse (const char *s, struct esp_export *out);
 
@@ -68,6 +68,11 @@ extern int esp_export_parse (const char *s, struct esp_export *out);
  */
 extern const char *esp_export_format (const struct esp_export *e, char *buf,
                                       size_t size);
+
+/* S as esp_escape, but a ticket in it as "+...": for messages about what is,
+ * or is no, export name.  Returns BUF.
+ */
+extern const char *esp_export_escape (const char *s, char *buf, size_t size);
 
 /* Any bytes as one component of a path that is never "." or ".." and at
  * most 255 bytes long: bytes outside [A-Za-z0-9_-] become %XX, and a dot

@@ -17,8 +17,29 @@ check_part (const char *s)
 
   FUZZ_REQUIRE (strlen (s) >= 1 && strlen (s) <= ESP_NAME_MAX);
   FUZZ_REQUIRE (s[0] != '.' && s[0] != '-');
-  FUZZ_REQUIRE (!strpbrk (s, "/@ \t\n\r\\'\"%;"));
+  FUZZ_REQUIRE (!strpbrk (s, "/@+ \t\n\r\\'\"%;"));
   FUZZ_REQUIRE (strlen (c) <= 255 && !strchr (c, '/') && c[0] != '.');
+}
+
+/* A ticket is what stands behind the first '+', and can be put back. */
+static void
+check_ticket (const char *s, const struct esp_export *e, const char *canonical)
+{
+  CLEANUP_FREE char *with = NULL;
+  const char *plus = strchr (s, '+');
+  struct esp_export again;
+
+  FUZZ_REQUIRE (strcmp (e->ticket, plus ? plus + 1 : "") == 0);
+  FUZZ_REQUIRE (!strchr (canonical, '+'));
+  if (!plus)
+    return;
+  FUZZ_REQUIRE (*e->ticket && strlen (e->ticket) <= ESP_TICKET_MAX);
+  FUZZ_REQUIRE (!strpbrk (e->ticket, "=+/@ "));
+  FUZZ_REQUIRE (asprintf (&with, "%s+%s", canonical, e->ticket) > 0);
+  FUZZ_REQUIRE (strlen (with) < ESP_EXPORT_MAX);
+  FUZZ_REQUIRE (esp_export_parse (with, &again) == 0);
+  FUZZ_REQUIRE (strcmp (again.ticket, e->ticket) == 0);
+  FUZZ_REQUIRE (strcmp (again.name, e->name) == 0);
 }
 
 static void
@@ -39,6 +60,7 @@ check_export (const char *s)
     check_part (e.client);
   }
   esp_export_format (&e, text, sizeof text);
+  check_ticket (s, &e, text);
   FUZZ_REQUIRE (esp_export_parse (text, &again) == 0);
   FUZZ_REQUIRE (again.is_rp == e.is_rp && again.disk == e.disk);
   FUZZ_REQUIRE (strcmp (again.name, e.name) == 0);
@@ -104,5 +126,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   check_uuid (s);
   check_component (s);
   FUZZ_REQUIRE (strlen (esp_escape (s, small, sizeof small)) < sizeof small);
+  FUZZ_REQUIRE (strlen (esp_export_escape (s, small, sizeof small))
+                < sizeof small);
   return 0;
 }

@@ -173,7 +173,18 @@ hostile_exports_are_refused_and_change_nothing (void **state)
     { "a/../b", "not a number" },
     { "cafe/0/1", "not a number" },
     { "cafe/-1", "not a number" },
-    { "cafe/+1", "not a number" },
+    { "cafe/+1", "behind \"/\" is missing" },
+    { "cafe+", "behind \"+\" is missing" },
+    { "cafe@x+", "behind \"+\" is missing" },
+    { "+AQAB", "venue's name is empty" },
+    { "cafe@+AQAB", "client's name is empty" },
+    { "cafe+AQ=", "not base64url" },
+    { "cafe+AQ/B", "not base64url" },
+    { "cafe+AQ+B", "not base64url" },
+    { "cafe+AQ@x", "not base64url" },
+    { "cafe+AQ B", "not base64url" },
+    { "cafe+AQ\xc3\xa9", "not base64url" },
+    { "cafe+" LONGEST, "the ticket is longer than 127 bytes" },
     { "cafe/ 1", "not a number" },
     { "cafe/0x1", "not a number" },
     { "cafe/00", "begins with a 0" },
@@ -214,6 +225,61 @@ hostile_exports_are_refused_and_change_nothing (void **state)
       fail_msg ("%s: %s", cases[i].in, unit_error);
     assert_memory_equal (&e, &before, sizeof e);
   }
+}
+
+/* 127 bytes: the longest ticket. */
+#define TICKET HUNDRED TEN TEN "aZ_-xyz"
+
+static void
+tickets_are_taken_off (void **state)
+{
+  static const struct { const char *in, *canonical, *ticket; } cases[] = {
+    { "cafe+AQAB", "cafe/0", "AQAB" },
+    { "cafe/1+-_-_", "cafe/1", "-_-_" },
+    { "cafe/1@seat-7+" TICKET, "cafe/1@seat-7", TICKET },
+    { "cafe@::1+x", "cafe/0@::1", "x" },
+    { "rp:base+0", "rp:base", "0" },
+    { "rp:base@me+0", "rp:base@me", "0" },
+    { "rp+0", "rp/0", "0" },
+    { "cafe@x", "cafe/0@x", "" },
+    { LONGEST "/255@" LONGEST "+" TICKET, LONGEST "/255@" LONGEST, TICKET },
+  };
+  struct esp_export e;
+  char buf[ESP_EXPORT_MAX];
+
+  (void) state;
+  for (size_t i = 0; i < COUNT (cases); ++i) {
+    assert_true (strlen (cases[i].in) < ESP_EXPORT_MAX);
+    assert_int_equal (esp_export_parse (cases[i].in, &e), 0);
+    assert_string_equal (e.ticket, cases[i].ticket);
+    assert_string_equal (esp_export_format (&e, buf, sizeof buf),
+                         cases[i].canonical);
+  }
+}
+
+/* Whatever is wrong with a name, its ticket is in no message. */
+static void
+tickets_are_not_shown (void **state)
+{
+  static const char *const bad[] = {
+    "cafe/x+SECRET", "cafe@ +SECRET", "+SECRET", "cafe+SECRET=",
+    "cafe+SEC/RET+SECRET", "rp:x/0+SECRET", "cafe\xff+SECRET",
+    LONGEST LONGEST "+SECRET",
+  };
+  struct esp_export e;
+  char buf[20];
+
+  (void) state;
+  for (size_t i = 0; i < COUNT (bad); ++i) {
+    assert_int_equal (esp_export_parse (bad[i], &e), -1);
+    if (strstr (unit_error, "SEC") || strstr (unit_error, "RET"))
+      fail_msg ("%s", unit_error);
+  }
+  assert_string_equal (esp_export_escape ("cafe@x+SECRET", buf, sizeof buf),
+                       "cafe@x+...");
+  assert_string_equal (esp_export_escape ("cafe@x", buf, sizeof buf), "cafe@x");
+  assert_string_equal (esp_export_escape ("0123456789012345+S", buf,
+                                          sizeof buf), "0123456789012345");
 }
 
 static void
@@ -432,6 +498,8 @@ main (void)
     cmocka_unit_test (escape_of_anything_fits),
     cmocka_unit_test (exports_are_taken_apart),
     cmocka_unit_test (hostile_exports_are_refused_and_change_nothing),
+    cmocka_unit_test (tickets_are_taken_off),
+    cmocka_unit_test (tickets_are_not_shown),
     cmocka_unit_test (four_kib_of_anything_are_refused),
     cmocka_unit_test (component_is_harmless_and_reversible),
     cmocka_unit_test (components_of_examples),
