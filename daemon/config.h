@@ -51,4 +51,49 @@ config_put_p (const struct config **config)
 }
 #define CLEANUP_CONFIG __attribute__ ((cleanup (config_put_p)))
 
+/* --- making one: for main, tests, fuzzers --------------------------------- */
+
+/* What a name is: for help, completion, the command line. */
+struct config_setting { const char *name, *arg, *help; };
+/* The I-th, in the order of the manual page; false behind the last. */
+extern bool config_setting (size_t i, struct config_setting *out);
+
+/* One with the defaults, one reference, not current; aborts without memory. */
+extern struct config *config_new (void);
+/* Set NAME to the text VALUE; lists get one more.  WHERE ("FILE:LINE",
+ * "--title") begins the message of an error: EINVAL.
+ */
+extern int config_set (struct config *config, const char *where,
+                       const char *name, const char *value);
+/* Read TEXT (LEN bytes, any), the contents of FILE.  0, or -1 with the first
+ * error reported as "FILE:LINE: ...".
+ */
+extern int config_parse (struct config *config, const char *file,
+                         const char *text, size_t len);
+/* Fill in what follows from the rest (store, audit), and refuse what does not
+ * go together.
+ */
+extern int config_finish (struct config *config);
+/* NAME as the file has it, malloced; "" where it is not set.  The I-th of a
+ * list; NULL behind the last.
+ */
+extern char *config_text (const struct config *config, const char *name,
+                          size_t i);
+
+/* What the command line said. */
+struct config_option { const char *name, *value; };
+struct config_source {
+  const char *file;             /* NULL: /etc/espalier/espalierd.conf, if
+                                 * there is one */
+  const struct config_option *option;   /* in their order: the last counts */
+  size_t noptions;
+};
+/* File, options, what follows.  NULL, reported. */
+extern struct config *config_load (const struct config_source *source);
+/* Make NEW the current one (its reference is taken over).  What only counts
+ * from the start on keeps its value; FN is told its name.
+ */
+extern void config_use (struct config *config,
+                        void (*fn) (const char *name));
+
 #endif /* ESPALIERD_CONFIG_H */

@@ -76,7 +76,8 @@ extern int reply_fd (struct request *r, unsigned status, const char *type,
 extern void reply_header (struct request *r, const char *name,
                           const char *value);
 
-/* Range and conditions of a GET or HEAD of SIZE bytes with ETAG (NULL: none):
+/* Range and conditions of a GET or HEAD of SIZE bytes with ETAG (without its
+ * quotes; NULL: none); the headers ETag, Accept-Ranges, Content-Range are set:
  * 200 or 206 with the part in *FROM and *LEN; else a reply was made (304, 412,
  * 416) and 0 is returned, with *R its result.  Several ranges are
  * answered with the whole, as RFC 9110 allows.

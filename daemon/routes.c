@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Which path is answered by what.  The first that fits counts. */
+
+#include <config.h>
+
+#include "daemon.h"
+#include "http.h"
+
+/* Alive?  With "stack": and can it serve disks?  For load balancers and
+ * probes.
+ */
+static int
+healthz (struct request *r)
+{
+  struct stack_info info;
+
+  stack_info (&info);
+  if (request_query (r, "stack") && info.state != STACK_UP)
+    return reply_error (r, 503, "the NBD server does not answer");
+  return reply (r, 200, "text/plain; charset=utf-8", "ok\n", 3);
+}
+
+const struct route routes[] = {
+  { "/healthz", healthz },
+  { NULL, NULL },
+};
