@@ -293,12 +293,18 @@ on_request (void *arg, struct MHD_Connection *c, const char *url,
   (void) upload;
   if (!p)
     return MHD_NO;              /* without memory */
-  if (p->called) {              /* the body of a request that is refused */
-    *upload_size = 0;
-    return MHD_YES;
+  /* libmicrohttpd closes a connection that is answered in the first call: so
+   * only one with a body, which nobody reads, is.
+   */
+  if (!p->called) {
+    set_busy (c, true);
+    begin (p, method);
+    if (!has_body (&p->request))
+      return MHD_YES;
   }
-  set_busy (c, true);
-  begin (p, method);
+  *upload_size = 0;
+  if (p->status != 0)
+    return MHD_YES;             /* the body of one that was refused */
   answer (&p->request);
   if (p->status == 0)
     reply_error (&p->request, 500, "no answer");
