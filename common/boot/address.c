@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "boot/address.h"
@@ -210,10 +211,59 @@ esp_network_has (const struct esp_network *n, const char *address)
   return read_address (address, &a) && has (n, &a);
 }
 
+static const char blank[] = " \t\r\n,";
+
+/* Is the text of N in LIST, which has a blank behind each? */
+static bool
+listed (const char *list, const char *n)
+{
+  size_t len = strlen (n);
+
+  for (; *list; list += strcspn (list, " ") + 1)
+    if (strncmp (list, n, len) == 0 && list[len] == ' ')
+      return true;
+  return false;
+}
+
+/* The LEN bytes at S, reported where they are no network. */
+static int
+parse_part (const char *s, size_t len, struct esp_network *out)
+{
+  char text[2 * TEXT];
+
+  snprintf (text, sizeof text, "%.*s", (int) (len < TEXT ? len : TEXT), s);
+  return esp_network_parse (text, out);
+}
+
+char *
+esp_networks_canonical (const char *list)
+{
+  /* No text of a network becomes longer than twice itself: "::1/128". */
+  CLEANUP_FREE char *r = calloc (1, 2 * strlen (list) + TEXT);
+  char *end = r, text[TEXT];
+  struct esp_network n;
+
+  if (!r) {
+    esp_error ("malloc: %m");
+    return NULL;
+  }
+  for (list += strspn (list, blank); *list; list += strspn (list, blank)) {
+    size_t len = strcspn (list, blank);
+
+    if (parse_part (list, len, &n) == -1)
+      return NULL;
+    if (!listed (r, esp_network_format (&n, text)))
+      end += sprintf (end, "%s ", text);
+    list += len;
+  }
+  if (end > r)
+    end[-1] = 0;
+  return ESP_STEAL (r);
+}
+
 bool
 esp_networks_allow (const char *list, const char *address)
 {
-  static const char blank[] = " \t\r\n,";
   struct esp_network a, n;
   bool known = read_address (address, &a), any = false;
 

@@ -41,6 +41,12 @@ extern bool esp_network_has (const struct esp_network *n, const char *address);
  */
 extern bool esp_networks_allow (const char *list, const char *address);
 
+/* The canonical form of such a list: each network once, as
+ * esp_network_format writes it, one blank between two.  malloced; NULL with
+ * EINVAL, reported, where one of them is none.
+ */
+extern char *esp_networks_canonical (const char *list);
+
 /* The canonical form of a key of `espalier client`, and its kind: a MAC address
  * (with ':' or '-' or nothing between, in any case) becomes
  * "52:54:00:12:34:56", a UUID its text, a network "10.0.0.0/24".  EINVAL,

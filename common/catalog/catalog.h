@@ -301,6 +301,9 @@ extern int esp_catalog_client_put (struct esp_catalog *catalog,
                                    const struct esp_client *client);
 extern int esp_catalog_client_delete (struct esp_catalog *catalog,
                                       const char *key);
+/* All of them become LIST. */
+extern int esp_catalog_client_set_all (struct esp_catalog *catalog,
+                                       const struct esp_client_list *list);
 
 /* What was seen of the machine called NAME; ENOENT is not reported.  _put sets
  * LAST to now, keeps FIRST, and adds one to BOOTS where BOOTED; what SEEN
@@ -326,6 +329,8 @@ extern int esp_catalog_need_put (struct esp_catalog *catalog,
                                  const struct esp_need *need);
 extern int esp_catalog_need_delete (struct esp_catalog *catalog,
                                     const char *name);
+extern int esp_catalog_need_set_all (struct esp_catalog *catalog,
+                                     const struct esp_need_list *list);
 
 /* PRAGMA integrity_check and foreign_key_check: 0 when sound; EBADMSG with
  * the first finding, reported.

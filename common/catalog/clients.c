@@ -125,6 +125,29 @@ esp_catalog_client_delete (struct esp_catalog *c, const char *key)
   return sqlite3_changes (c->db) ? 0 : no_client (key);
 }
 
+static int
+set_all_locked (struct esp_catalog *c, const struct esp_client_list *list)
+{
+  int rc = catalog_run_locked (c, SQL_CLIENTS_DELETE, ""), r = 0;
+
+  if (rc != SQLITE_DONE)
+    return catalog_fail (c, rc);
+  for (size_t i = 0; i < list->n && r == 0; ++i)
+    r = esp_catalog_client_put (c, &list->client[i]);
+  return r;
+}
+
+int
+esp_catalog_client_set_all (struct esp_catalog *c,
+                            const struct esp_client_list *list)
+{
+  CATALOG_LOCK_SCOPE (c);
+
+  if (catalog_save_locked (c) == -1)
+    return -1;
+  return catalog_end_locked (c, set_all_locked (c, list));
+}
+
 /* --- what was seen ------------------------------------------------------ */
 
 static int

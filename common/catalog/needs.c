@@ -115,3 +115,26 @@ esp_catalog_need_delete (struct esp_catalog *c, const char *name)
     return catalog_fail (c, rc);
   return sqlite3_changes (c->db) ? 0 : no_need (name);
 }
+
+static int
+set_all_locked (struct esp_catalog *c, const struct esp_need_list *list)
+{
+  int rc = catalog_run_locked (c, SQL_NEEDS_DELETE, ""), r = 0;
+
+  if (rc != SQLITE_DONE)
+    return catalog_fail (c, rc);
+  for (size_t i = 0; i < list->n && r == 0; ++i)
+    r = put_need_locked (c, &list->need[i]);
+  return r;
+}
+
+int
+esp_catalog_need_set_all (struct esp_catalog *c,
+                          const struct esp_need_list *list)
+{
+  CATALOG_LOCK_SCOPE (c);
+
+  if (catalog_save_locked (c) == -1)
+    return -1;
+  return catalog_end_locked (c, set_all_locked (c, list));
+}

@@ -148,6 +148,7 @@ const char *const catalog_sql_text[SQL_MAX] = {
     " chap = excluded.chap, created = excluded.created,"
     " changed = excluded.changed",
   [SQL_CLIENT_DELETE] = "DELETE FROM client WHERE key = ?1",
+  [SQL_CLIENTS_DELETE] = "DELETE FROM client",
   [SQL_CLIENT_OF_NAME] = "SELECT key FROM client WHERE name = ?1",
 
   [SQL_SEEN_GET] = "SELECT " SEEN_COLUMNS " FROM client_seen WHERE name = ?1",
@@ -171,6 +172,7 @@ const char *const catalog_sql_text[SQL_MAX] = {
     "INSERT INTO need (name, description) VALUES (?1, ?2)"
     " ON CONFLICT (name) DO UPDATE SET description = ?2",
   [SQL_NEED_DELETE] = "DELETE FROM need WHERE name = ?1",
+  [SQL_NEEDS_DELETE] = "DELETE FROM need",
   [SQL_NEED_RESOURCES] =
     "SELECT kind, name, version FROM need_resource WHERE need = ?1"
     " ORDER BY seq",

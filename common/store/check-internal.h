@@ -135,6 +135,10 @@ extern int set_aside (struct esp_store *store, int from, const char *name,
                       const char *as, const char *was, const char *why,
                       char where[300]);
 
+/* --- check-site.c ------------------------------------------------------- */
+/* Behind the venues: clients are assigned to them. */
+extern int check_site (struct check *k);
+
 /* --- check-venue.c, check-rest.c --------------------------------------- */
 extern int check_venues (struct check *k);
 extern int check_overlays (struct check *k);

@@ -72,35 +72,56 @@ same_log (const struct esp_venue_log *a, const struct esp_venue_log *b)
   return true;
 }
 
+static bool
+same_boot (const struct esp_venue_boot *a, const struct esp_venue_boot *b)
+{
+  return a->boot == b->boot && a->weight == b->weight &&
+    strcmp (a->kernel, b->kernel) == 0 && strcmp (a->initrd, b->initrd) == 0 &&
+    strcmp (a->cmdline, b->cmdline) == 0 &&
+    strcmp (a->networks, b->networks) == 0;
+}
+
+/* What the catalog says of venue ID, as a document. */
+static int
+read_rows (struct check *k, const char *id, struct venue_doc *out)
+{
+  CLEANUP_VENUE_DOC struct venue_doc d = { 0 };
+
+  if (esp_catalog_venue_get (k->catalog, id, &d.venue) == -1 ||
+      esp_catalog_venue_log (k->catalog, id, &d.log) == -1 ||
+      esp_catalog_venue_boot_get (k->catalog, id, &d.boot) == -1)
+    return -1;
+  *out = d;
+  memset (&d, 0, sizeof d);
+  return 0;
+}
+
 /* Are the rows what the document says?  1, 0, or -1. */
 static int
-rows_agree (struct check *k, const struct esp_venue *v,
-            const struct esp_venue_log *log)
+rows_agree (struct check *k, const struct venue_doc *d)
 {
-  CLEANUP_VENUE struct esp_venue row = { 0 };
-  CLEANUP_VENUE_LOG struct esp_venue_log rows = { 0 };
+  CLEANUP_VENUE_DOC struct venue_doc rows = { 0 };
   esp_uuid tip;
 
-  if (esp_catalog_venue_tip (k->catalog, v->id, 0, &tip) == -1)
+  if (esp_catalog_venue_tip (k->catalog, d->venue.id, 0, &tip) == -1)
     return errno == ENOENT ? 0 : -1;
-  if (esp_catalog_venue_get (k->catalog, v->id, &row) == -1 ||
-      esp_catalog_venue_log (k->catalog, v->id, &rows) == -1)
+  if (read_rows (k, d->venue.id, &rows) == -1)
     return -1;
-  return same_venue (v, &row) && same_log (log, &rows);
+  return same_venue (&d->venue, &rows.venue) &&
+    same_log (&d->log, &rows.log) && same_boot (&d->boot, &rows.boot);
 }
 
 static int
-judge_rows (struct check *k, const struct esp_venue *v,
-            const struct esp_venue_log *log)
+judge_rows (struct check *k, const struct venue_doc *d)
 {
   char object[300];
-  int r = k->catalog ? rows_agree (k, v, log) : 1;
+  int r = k->catalog ? rows_agree (k, d) : 1;
 
   if (r != 0)
     return r == 1 ? 0 : -1;
   check_tell (k, ESP_DISAGREEMENT,
-              k->repair && venue_copy_to_catalog (k->catalog, v, log) == 0,
-              venue_object (v->id, object),
+              k->repair && venue_copy_to_catalog (k->catalog, d) == 0,
+              venue_object (d->venue.id, object),
               "its document and the catalog say different things",
               "the catalog takes what the document says");
   return 0;
@@ -120,13 +141,11 @@ bad_disk (const struct check *k, const struct esp_venue *v)
 static int
 write_from_rows (struct check *k, const char *id)
 {
-  CLEANUP_VENUE struct esp_venue row = { 0 };
-  CLEANUP_VENUE_LOG struct esp_venue_log rows = { 0 };
+  CLEANUP_VENUE_DOC struct venue_doc rows = { 0 };
 
-  if (esp_catalog_venue_get (k->catalog, id, &row) == -1 ||
-      esp_catalog_venue_log (k->catalog, id, &rows) == -1)
+  if (read_rows (k, id, &rows) == -1)
     return -1;
-  return venue_write (k->store, &row, &rows);
+  return venue_write (k->store, &rows);
 }
 
 /* The document cannot be read, for the reason WHY. */
@@ -149,23 +168,22 @@ bad_document (struct check *k, const char *id, int err, const char *why)
 static int
 judge_venue (struct check *k, const char *id)
 {
-  CLEANUP_VENUE struct esp_venue v = { 0 };
-  CLEANUP_VENUE_LOG struct esp_venue_log log = { 0 };
+  CLEANUP_VENUE_DOC struct venue_doc d = { 0 };
   char text[TEXT_MAX] = "", u[ESP_UUID_TEXT];
   struct esp_catch outer = esp_catch_begin (text, sizeof text);
-  int r = venue_read (k->store, id, &v, &log), disk;
+  int r = venue_read (k->store, id, &d), disk;
 
   esp_catch_end (outer);
   if (r == -1) {
     bad_document (k, id, errno, text);
     return 0;
   }
-  disk = bad_disk (k, &v);
+  disk = bad_disk (k, &d.venue);
   if (disk == -1)
-    return judge_rows (k, &v, &log);
+    return judge_rows (k, &d);
   snprintf (text, sizeof text,
             "disk %d maps restore point %s, which is missing or damaged",
-            disk, esp_uuid_text (&v.disks[disk], u));
+            disk, esp_uuid_text (&d.venue.disks[disk], u));
   lose_venue (k, id, text);
   return 0;
 }

@@ -75,7 +75,8 @@ second_pass (struct check *k)
     return -1;
   for (size_t i = 0; i < k->n; ++i)
     check_judge (k, k->order[i]);
-  if (check_venues (k) == -1 || check_overlays (k) == -1)
+  if (check_venues (k) == -1 || check_site (k) == -1 ||
+      check_overlays (k) == -1)
     return -1;
   if (k->repair)
     check_remove_lost (k);

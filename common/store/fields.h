@@ -37,6 +37,13 @@ extern const char *esp_field_string (json_t *o, const char *key, size_t max);
 extern json_t *esp_rp_fields (const struct esp_rp *rp);
 extern const char *esp_rp_read_fields (json_t *o, struct esp_rp *rp);
 
+/* The member `resources` of O: an array of at most MAX.  What was read of it is
+ * the caller's to free in both cases (esp_rp_clear, esp_need_clear).
+ */
+extern json_t *esp_resources_json (const struct esp_resource *list, size_t n);
+extern bool esp_resources_read (json_t *o, size_t max,
+                                struct esp_resource **list, size_t *n);
+
 /* A venue without its history.  The reader wants it to be ID. */
 extern json_t *esp_venue_fields (const struct esp_venue *v);
 extern bool esp_venue_read_fields (json_t *o, const char *id,

@@ -65,17 +65,29 @@ extern int store_open_catalog (struct esp_store *store);
  */
 extern bool tmp_is_leftover (int tmp_fd, const char *name, int *fd);
 
+/* All that a venue's document says: whoever writes one has read one, so that
+ * nothing is lost.  All zero bytes are allowed.
+ */
+struct venue_doc {
+  struct esp_venue venue;
+  struct esp_venue_log log;
+  struct esp_venue_boot boot;
+};
+extern void venue_doc_clear (struct venue_doc *doc);
+#define CLEANUP_VENUE_DOC __attribute__ ((cleanup (venue_doc_clear)))
+
 /* A venue's document, as esp_venue_load, but ENOENT is not reported; and
  * writing it.
  */
 extern int venue_read (struct esp_store *store, const char *id,
-                       struct esp_venue *venue, struct esp_venue_log *log);
-extern int venue_write (struct esp_store *store, const struct esp_venue *v,
-                        const struct esp_venue_log *log);
+                       struct venue_doc *out);
+extern int venue_write (struct esp_store *store, const struct venue_doc *doc);
+/* The same, for a change: a document that is missing is reported, too. */
+extern int venue_read_to_change (struct esp_store *store, const char *id,
+                                 struct venue_doc *out);
 /* Within a transaction: make the catalog's rows what the document says. */
 extern int venue_copy_to_catalog (struct esp_catalog *catalog,
-                                  const struct esp_venue *v,
-                                  const struct esp_venue_log *log);
+                                  const struct venue_doc *doc);
 
 /* STORE/damaged/, made if it is not there: a descriptor that the caller
  * closes.

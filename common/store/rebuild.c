@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A new catalog.db from the documents: meta of each restore point, and
- * venues/ID.
+/* A new catalog.db from the documents: meta of each restore point, venues/ID,
+ * clients and needs.
  *
  * It is written beside the old one as catalog.db.new, in one transaction,
  * closed (so that no log belongs to it), and renamed; the old one becomes
@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "store/check-internal.h"
+#include "store/site-internal.h"
 #include "util/file.h"
 #include "util/host.h"
 #include "util/lock.h"
@@ -157,8 +158,7 @@ static int
 insert_venue (void *arg, int dirfd, const char *name)
 {
   struct rebuild *b = arg;
-  CLEANUP_VENUE struct esp_venue v = { 0 };
-  CLEANUP_VENUE_LOG struct esp_venue_log log = { 0 };
+  CLEANUP_VENUE_DOC struct venue_doc d = { 0 };
   char text[TEXT_MAX] = "";
   struct esp_catch outer;
   int r;
@@ -167,15 +167,54 @@ insert_venue (void *arg, int dirfd, const char *name)
   if (!esp_name_ok (name))
     return 0;
   outer = esp_catch_begin (text, sizeof text);
-  r = venue_read (b->store, name, &v, &log);
+  r = venue_read (b->store, name, &d);
   if (r == 0)
-    r = venue_copy_to_catalog (b->catalog, &v, &log);
+    r = venue_copy_to_catalog (b->catalog, &d);
   esp_catch_end (outer);
   if (r == 0)
     b->venues++;
   else
     tell (b, "venue", name, text);
   return 0;
+}
+
+/* --- clients and needs --------------------------------------------------- */
+
+/* R is what reading and taking over the document NAME gave. */
+static int
+took (struct rebuild *b, const char *name, int r, int err, const char *text)
+{
+  if (r == -1 && err != ENOENT)
+    tell (b, "document", name, text);
+  return r == -1 && err == ENOMEM ? -1 : 0;
+}
+
+static int
+insert_clients (struct rebuild *b)
+{
+  CLEANUP_CLIENT_LIST struct esp_client_list list = { 0 };
+  char text[TEXT_MAX] = "";
+  struct esp_catch outer = esp_catch_begin (text, sizeof text);
+  int r = site_read_clients (b->store, &list);
+
+  if (r == 0)
+    r = esp_catalog_client_set_all (b->catalog, &list);
+  esp_catch_end (outer);
+  return took (b, SITE_CLIENTS, r, errno, text);
+}
+
+static int
+insert_needs (struct rebuild *b)
+{
+  CLEANUP_NEED_LIST struct esp_need_list list = { 0 };
+  char text[TEXT_MAX] = "";
+  struct esp_catch outer = esp_catch_begin (text, sizeof text);
+  int r = site_read_needs (b->store, &list);
+
+  if (r == 0)
+    r = esp_catalog_need_set_all (b->catalog, &list);
+  esp_catch_end (outer);
+  return took (b, SITE_NEEDS, r, errno, text);
 }
 
 static int
@@ -188,7 +227,8 @@ fill (struct rebuild *b)
   tx = b->catalog;
   if (esp_each_entry (esp_store_rps_fd (b->store), read_meta, b) == -1 ||
       insert_rps (b) == -1 ||
-      esp_each_entry (esp_store_venues_fd (b->store), insert_venue, b) == -1)
+      esp_each_entry (esp_store_venues_fd (b->store), insert_venue, b) == -1 ||
+      insert_clients (b) == -1 || insert_needs (b) == -1)
     return -1;
   return esp_catalog_commit (ESP_STEAL (tx));
 }

@@ -57,18 +57,20 @@ esp_rp_check_words (const struct esp_rp *rp)
   return 0;
 }
 
-static json_t *
-resources_to_json (const struct esp_rp *rp)
+json_t *
+esp_resources_json (const struct esp_resource *list, size_t n)
 {
   CLEANUP_JSON json_t *array = json_array ();
 
-  for (size_t i = 0; array && i < rp->nresources; i++) {
-    const struct esp_resource *r = &rp->resources[i];
+  for (size_t i = 0; array && i < n; i++) {
+    const struct esp_resource *r = &list[i];
 
     if (json_array_append_new (array, json_pack ("{s:s, s:s, s:s}",
                                                  "kind", r->kind,
                                                  "name", r->name,
-                                                 "version", r->version)) == -1)
+                                                 "version",
+                                                 r->version ? r->version
+                                                 : "")) == -1)
       return NULL;
   }
   return ESP_STEAL (array);
@@ -89,7 +91,8 @@ esp_rp_fields (const struct esp_rp *rp)
                     "data-blocks", (json_int_t) rp->data_blocks,
                     "zero-blocks", (json_int_t) rp->zero_blocks,
                     "note", rp->note ? rp->note : "",
-                    "resources", resources_to_json (rp));
+                    "resources", esp_resources_json (rp->resources,
+                                                     rp->nresources));
 }
 
 /* --- reading ----------------------------------------------------------- */
@@ -168,21 +171,21 @@ read_resource (json_t *o, struct esp_resource *r)
   return r->kind && r->name && r->version;
 }
 
-static bool
-read_resources (json_t *o, struct esp_rp *rp)
+bool
+esp_resources_read (json_t *o, size_t max, struct esp_resource **list,
+                    size_t *nlist)
 {
   bool bad = false;
   json_t *array = esp_doc_array (o, "resources", &bad);
   size_t n = json_array_size (array);
 
-  if (bad || !array || n > RESOURCES_MAX)
+  if (bad || !array || n > max)
     return false;
-  rp->resources = calloc (n ? n : 1, sizeof *rp->resources);
-  if (rp->resources == NULL)
+  if (!(*list = calloc (n ? n : 1, sizeof **list)))
     return false;
   for (size_t i = 0; i < n; i++) {
-    rp->nresources = i + 1;
-    if (!read_resource (json_array_get (array, i), &rp->resources[i]))
+    *nlist = i + 1;
+    if (!read_resource (json_array_get (array, i), &(*list)[i]))
       return false;
   }
   return true;
@@ -214,5 +217,6 @@ esp_rp_read_fields (json_t *o, struct esp_rp *rp)
     return "zero-blocks";
   if (!read_note (o, rp))
     return "note";
-  return read_resources (o, rp) ? NULL : "resources";
+  return esp_resources_read (o, RESOURCES_MAX, &rp->resources,
+                             &rp->nresources) ? NULL : "resources";
 }

@@ -9,6 +9,7 @@
 
 #include "overlay/admin.h"
 #include "store/internal.h"
+#include "store/site-internal.h"
 #include "store/venue.h"
 #include "util/file.h"
 #include "util/host.h"
@@ -94,6 +95,7 @@ esp_venue_delete (struct esp_store *store, const char *id, bool force)
   tx = store->catalog;
   if (esp_catalog_venue_delete (store->catalog, id) == -1 ||
       remove_overlays (store, id, force) == -1 ||
+      site_release_venue (store, id, force) == -1 ||
       remove_document (store, id) == -1)
     return -1;
   return esp_catalog_commit (ESP_STEAL (tx));

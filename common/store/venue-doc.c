@@ -13,6 +13,7 @@
 #include "store/cleanups.h"
 #include "store/fields.h"
 #include "store/internal.h"
+#include "store/site-internal.h"
 #include "store/venue.h"
 #include "util/doc.h"
 #include "util/host.h"
@@ -101,12 +102,18 @@ esp_venue_read_fields (json_t *o, const char *id, struct esp_venue *v)
     get_disks (o, &v->disks, &v->ndisks);
 }
 
-int
-venue_read (struct esp_store *store, const char *id, struct esp_venue *venue,
-            struct esp_venue_log *log)
+void
+venue_doc_clear (struct venue_doc *doc)
 {
-  CLEANUP_VENUE struct esp_venue v = { 0 };
-  CLEANUP_VENUE_LOG struct esp_venue_log l = { 0 };
+  esp_venue_clear (&doc->venue);
+  esp_venue_log_clear (&doc->log);
+  esp_venue_boot_clear (&doc->boot);
+}
+
+int
+venue_read (struct esp_store *store, const char *id, struct venue_doc *out)
+{
+  CLEANUP_VENUE_DOC struct venue_doc d = { 0 };
   CLEANUP_JSON json_t *doc = NULL;
 
   if (esp_name_check (id, "venue") == -1)
@@ -115,28 +122,53 @@ venue_read (struct esp_store *store, const char *id, struct esp_venue *venue,
                       ESP_VENUE_VERSION);
   if (!doc)
     return -1;
-  if (!esp_venue_read_fields (doc, id, &v) || !get_log (doc, v.revision, &l)) {
+  if (!esp_venue_read_fields (doc, id, &d.venue) ||
+      !get_log (doc, d.venue.revision, &d.log) ||
+      !venue_boot_read (doc, id, &d.boot)) {
     errno = EBADMSG;
     esp_error ("venues/%s: damaged: a field is missing or wrong: run"
                " 'espalier store check'", id);
     return -1;
   }
-  *venue = v;
-  memset (&v, 0, sizeof v);
-  *log = l;
-  memset (&l, 0, sizeof l);
+  *out = d;
+  memset (&d, 0, sizeof d);
   return 0;
+}
+
+int
+venue_read_to_change (struct esp_store *store, const char *id,
+                      struct venue_doc *out)
+{
+  CLEANUP_VENUE struct esp_venue row = { 0 };
+
+  if (venue_read (store, id, out) == 0)
+    return 0;
+  if (errno != ENOENT)
+    return -1;
+  /* This one reports that there is no such venue. */
+  if (esp_catalog_venue_get (store->catalog, id, &row) == -1)
+    return -1;
+  errno = ENOENT;
+  esp_error ("venue '%s': its document venues/%s is missing: run 'espalier"
+             " store check --repair'", id, id);
+  return -1;
 }
 
 int
 esp_venue_load (struct esp_store *store, const char *id,
                 struct esp_venue *venue, struct esp_venue_log *log)
 {
-  int r = venue_read (store, id, venue, log);
+  struct venue_doc doc;
+  int r = venue_read (store, id, &doc);
 
   if (r == -1 && errno == ENOENT)
     esp_error ("no venue '%s': there is no document venues/%s", id, id);
-  return r;
+  if (r == -1)
+    return -1;
+  *venue = doc.venue;
+  *log = doc.log;
+  esp_venue_boot_clear (&doc.boot);
+  return 0;
 }
 
 /* --- writing ----------------------------------------------------------- */
@@ -188,17 +220,24 @@ esp_venue_fields (const struct esp_venue *v)
                     "disks", make_disks (v->disks, v->ndisks));
 }
 
+/* An older reader would lose the settings when it writes the document again,
+ * so it must not read one that has any.
+ */
 int
-venue_write (struct esp_store *store, const struct esp_venue *v,
-             const struct esp_venue_log *log)
+venue_write (struct esp_store *store, const struct venue_doc *d)
 {
-  CLEANUP_JSON json_t *doc = esp_venue_fields (v);
+  const char *id = d->venue.id;
+  CLEANUP_JSON json_t *doc = esp_venue_fields (&d->venue);
+  bool set = !esp_venue_boot_unset (&d->boot);
 
-  if (!doc || json_object_set_new (doc, "log", make_log (log)) == -1) {
+  if (!doc || json_object_set_new (doc, "log", make_log (&d->log)) == -1 ||
+      (set && json_object_set_new (doc, "boot",
+                                   venue_boot_json (&d->boot)) == -1)) {
     errno = ENOMEM;
-    esp_error ("venues/%s: json_pack: %m", v->id);
+    esp_error ("venues/%s: json_pack: %m", id);
     return -1;
   }
-  return esp_doc_save (esp_store_venues_fd (store), v->id, ESP_VENUE_KIND,
-                       ESP_VENUE_VERSION, doc, 0644);
+  return esp_doc_save (esp_store_venues_fd (store), id, ESP_VENUE_KIND,
+                       set ? ESP_VENUE_VERSION : ESP_VENUE_VERSION_PLAIN, doc,
+                       0644);
 }

@@ -208,24 +208,23 @@ append_change (struct esp_venue_log *log, const struct esp_venue *v,
 }
 
 int
-venue_copy_to_catalog (struct esp_catalog *catalog, const struct esp_venue *v,
-                       const struct esp_venue_log *log)
+venue_copy_to_catalog (struct esp_catalog *catalog, const struct venue_doc *d)
 {
-  if (esp_catalog_venue_put (catalog, v, NULL) == -1)
+  if (esp_catalog_venue_put (catalog, &d->venue, NULL) == -1 ||
+      esp_catalog_venue_set_log (catalog, d->venue.id, &d->log) == -1)
     return -1;
-  return esp_catalog_venue_set_log (catalog, v->id, log);
+  return esp_catalog_venue_boot_put (catalog, &d->boot);
 }
 
-/* Within a transaction: apply WISH to V and LOG, write both. */
+/* Within a transaction: apply WISH to D, write it. */
 static int
-change (struct esp_store *store, struct esp_venue *v,
-        struct esp_venue_log *log, const struct wish *wish)
+change (struct esp_store *store, struct venue_doc *d, const struct wish *wish)
 {
-  if (take_wish (v, wish, time (NULL)) == -1 ||
-      append_change (log, v, wish->action) == -1 ||
-      venue_copy_to_catalog (store->catalog, v, log) == -1)
+  if (take_wish (&d->venue, wish, time (NULL)) == -1 ||
+      append_change (&d->log, &d->venue, wish->action) == -1 ||
+      venue_copy_to_catalog (store->catalog, d) == -1)
     return -1;
-  return venue_write (store, v, log);
+  return venue_write (store, d);
 }
 
 static int
@@ -267,8 +266,7 @@ esp_venue_add (struct esp_store *store, const char *id, const esp_uuid *disks,
     .action = "add", .disks = disks, .ndisks = ndisks,
     .description = description ? description : "",
   };
-  CLEANUP_VENUE struct esp_venue v = { 0 };
-  CLEANUP_VENUE_LOG struct esp_venue_log log = { 0 };
+  CLEANUP_VENUE_DOC struct venue_doc d = { 0 };
   CLEANUP_ROLLBACK struct esp_catalog *tx = NULL;
 
   if (esp_name_check (id, "venue") == -1 ||
@@ -277,32 +275,13 @@ esp_venue_add (struct esp_store *store, const char *id, const esp_uuid *disks,
   tx = store->catalog;
   if (check_new (store, id) == -1 || check_wish (store, id, &wish) == -1)
     return -1;
-  strcpy (v.id, id);
-  v.created = time (NULL);
-  if (change (store, &v, &log, &wish) == -1)
+  strcpy (d.venue.id, id);
+  strcpy (d.boot.id, id);
+  d.boot.weight = ESP_WEIGHT_DEFAULT;
+  d.venue.created = time (NULL);
+  if (change (store, &d, &wish) == -1)
     return -1;
   return esp_catalog_commit (ESP_STEAL (tx));
-}
-
-/* The document of a venue that is to be changed. */
-static int
-load (struct esp_store *store, const char *id, struct esp_venue *v,
-      struct esp_venue_log *log)
-{
-  struct esp_venue row;
-
-  if (venue_read (store, id, v, log) == 0)
-    return 0;
-  if (errno != ENOENT)
-    return -1;
-  /* This one reports that there is no such venue. */
-  if (esp_catalog_venue_get (store->catalog, id, &row) == -1)
-    return -1;
-  esp_venue_clear (&row);
-  errno = ENOENT;
-  esp_error ("venue '%s': its document venues/%s is missing: run 'espalier"
-             " store check --repair'", id, id);
-  return -1;
 }
 
 int
@@ -313,19 +292,19 @@ esp_venue_set (struct esp_store *store, const char *id, const esp_uuid *disks,
     .action = "set", .disks = disks, .ndisks = ndisks,
     .description = description,
   };
-  CLEANUP_VENUE struct esp_venue v = { 0 };
-  CLEANUP_VENUE_LOG struct esp_venue_log log = { 0 };
+  CLEANUP_VENUE_DOC struct venue_doc d = { 0 };
   CLEANUP_ROLLBACK struct esp_catalog *tx = NULL;
 
   if (esp_name_check (id, "venue") == -1 ||
       esp_catalog_begin (store->catalog) == -1)
     return -1;
   tx = store->catalog;
-  if (load (store, id, &v, &log) == -1 || check_wish (store, id, &wish) == -1)
+  if (venue_read_to_change (store, id, &d) == -1 ||
+      check_wish (store, id, &wish) == -1)
     return -1;
-  if (changes_nothing (&v, &wish))
+  if (changes_nothing (&d.venue, &wish))
     return 0;
-  if (change (store, &v, &log, &wish) == -1)
+  if (change (store, &d, &wish) == -1)
     return -1;
   return esp_catalog_commit (ESP_STEAL (tx));
 }
@@ -353,8 +332,7 @@ int
 esp_venue_rollback (struct esp_store *store, const char *id,
                     uint64_t revision)
 {
-  CLEANUP_VENUE struct esp_venue v = { 0 };
-  CLEANUP_VENUE_LOG struct esp_venue_log log = { 0 };
+  CLEANUP_VENUE_DOC struct venue_doc d = { 0 };
   CLEANUP_ROLLBACK struct esp_catalog *tx = NULL;
   const struct esp_venue_change *old;
   char action[48];
@@ -363,8 +341,8 @@ esp_venue_rollback (struct esp_store *store, const char *id,
       esp_catalog_begin (store->catalog) == -1)
     return -1;
   tx = store->catalog;
-  if (load (store, id, &v, &log) == -1 ||
-      !(old = find_change (&v, &log, revision)))
+  if (venue_read_to_change (store, id, &d) == -1 ||
+      !(old = find_change (&d.venue, &d.log, revision)))
     return -1;
   snprintf (action, sizeof action, "rollback to %llu",
             (unsigned long long) old->revision);
@@ -375,9 +353,9 @@ esp_venue_rollback (struct esp_store *store, const char *id,
   const struct wish wish = { action, disks, old->ndisks, description };
   if (check_disks (store, id, &wish) == -1)
     return -1;
-  if (changes_nothing (&v, &wish))
+  if (changes_nothing (&d.venue, &wish))
     return 0;
-  if (change (store, &v, &log, &wish) == -1)
+  if (change (store, &d, &wish) == -1)
     return -1;
   return esp_catalog_commit (ESP_STEAL (tx));
 }

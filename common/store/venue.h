@@ -12,7 +12,8 @@
 #pragma GCC visibility push(default)
 
 #define ESP_VENUE_KIND "venue"
-#define ESP_VENUE_VERSION 1
+#define ESP_VENUE_VERSION 2             /* with settings of booting */
+#define ESP_VENUE_VERSION_PLAIN 1       /* without: store/site.h */
 
 /* EEXIST when ID is taken.  DISKS are NDISKS tips, at least one. */
 extern int esp_venue_add (struct esp_store *store, const char *id,
@@ -30,8 +31,10 @@ extern int esp_venue_set (struct esp_store *store, const char *id,
  */
 extern int esp_venue_rollback (struct esp_store *store, const char *id,
                                uint64_t revision);
-/* EBUSY while it has overlays, unless FORCE: then they are deleted too
- * (EBUSY still where one is held by a client).
+/* EBUSY while it has overlays, or clients are assigned to it (store/site.h),
+ * unless FORCE: then the overlays are deleted too (EBUSY still where one is held
+ * by a client), and those clients have no venue any more.  Its settings of
+ * booting go with it.
  */
 extern int esp_venue_delete (struct esp_store *store, const char *id,
                              bool force);
