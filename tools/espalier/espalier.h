@@ -94,6 +94,10 @@ extern unsigned opt_count (const struct args *args, const char *name);
 /* A size; OUT keeps its value where the option was not given. */
 extern int opt_size (const struct args *args, const char *name,
                      uint64_t *out);
+/* A time in seconds: "90", "90s", "15m", "8h", "30d"; likewise. */
+#define OPT_DURATION_MAX (UINT64_C (3650) * 86400)
+extern int opt_duration (const struct args *args, const char *name,
+                         uint32_t *out);
 
 /* Print a usage error with the hint where to read on; CLI_USAGE. */
 extern int usage (const struct command *cmd, const char *fmt, ...)
@@ -105,7 +109,8 @@ extern const struct command init_commands[], root_commands[], rp_commands[],
   venue_commands[], overlay_commands[], store_commands[], scrub_commands[],
   serve_commands[], stats_commands[], hydrate_commands[],
   center_commands[], center_gc_commands[],
-  transfer_commands[], fetch_commands[], key_commands[], help_commands[];
+  transfer_commands[], fetch_commands[], key_commands[], ticket_commands[],
+  help_commands[];
 
 /* The command that ARGV begins with; *WORDS gets how many words its name
  * has.  NULL: an error was printed, or (*WORDS = 1) ARGV[0] is a group and

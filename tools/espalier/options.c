@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "espalier.h"
@@ -264,6 +265,29 @@ opt_count (const struct args *args, const char *name)
   while (opt_nth (args, name, n))
     n++;
   return n;
+}
+
+int
+opt_duration (const struct args *args, const char *name, uint32_t *out)
+{
+  static const struct { const char *unit; uint64_t seconds; } units[] = {
+    { "", 1 }, { "s", 1 }, { "m", 60 }, { "h", 3600 }, { "d", 86400 },
+  };
+  const char *text = opt_value (args, name);
+  char *end;
+  unsigned long long n;
+
+  if (!text)
+    return 0;
+  n = strtoull (text, &end, 10);
+  for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+    if (*text >= '0' && *text <= '9' && strcmp (end, units[i].unit) == 0 &&
+        n > 0 && n <= OPT_DURATION_MAX / units[i].seconds) {
+      *out = (uint32_t) (n * units[i].seconds);
+      return 0;
+    }
+  return usage (args->cmd, "--%s %s: a time such as 90s, 15m, 8h or 30d, at most "
+                "ten years", name, text);
 }
 
 int

@@ -18,6 +18,7 @@
 
 #include "center/center.h"
 #include "espalier.h"
+#include "servers.h"
 
 #define THREADS_MAX 16u
 
@@ -466,10 +467,11 @@ serve_run (const struct args *args)
     print_line (stdout, &line);
     return CLI_OK;
   }
-  esp_store_close (cli.store);
-  cli.store = NULL;
   if (opt_has (args, "socket") && clear_socket (opt_value (args, "socket")) != 0)
     return CLI_FAILED;
+  server_leave (line.arg, line.n);
+  esp_store_close (cli.store);
+  cli.store = NULL;
   if (!cli.quiet)
     print_line (stderr, &line);
   execvp (line.arg[0], line.arg);

@@ -8,21 +8,34 @@
 #include <string.h>
 
 #include "clone.h"
-#include "espalier.h"
+#include "store/site.h"
 #include "store/venue.h"
+#include "venue.h"
 
 #define NO_VENUES "no venues yet: espalier venue add ID --disk RP adds the first"
+
+/* The object of a venue, with how it boots. */
+static json_t *
+venue_json (const struct esp_venue *venue, const struct esp_venue_boot *boot,
+            const struct rp_index *rps)
+{
+  json_t *o = json_venue (venue, rps);
+  json_venue_boot (o, boot);
+  return o;
+}
 
 static int
 venue_done (const char *id, const char *what)
 {
   CLEANUP_VENUE struct esp_venue venue = { 0 };
+  CLEANUP_VENUE_BOOT struct esp_venue_boot boot = { 0 };
   CLEANUP_RP_INDEX struct rp_index rps = { 0 };
   CLEANUP_FREE char *disks = NULL;
   size_t size;
   char buf[ESP_UUID_TEXT];
 
   if (esp_catalog_venue_get (cli_catalog (), id, &venue) == -1 ||
+      esp_catalog_venue_boot_get (cli_catalog (), id, &boot) == -1 ||
       rp_index_load (&rps, NULL) != 0)
     return CLI_FAILED;
   {
@@ -31,7 +44,7 @@ venue_done (const char *id, const char *what)
       fprintf (f, "%s%s", i ? ", " : "",
                rp_index_name (&rps, &venue.disks[i], buf));
   }
-  return cli_done (cli.json ? json_venue (&venue, &rps) : NULL,
+  return cli_done (cli.json ? venue_json (&venue, &boot, &rps) : NULL,
                    "%s venue %s: %s (revision %" PRIu64 ")", what, venue.id,
                    disks ? disks : "", venue.revision);
 }
@@ -66,44 +79,86 @@ static int
 venue_add_run (const struct args *args)
 {
   CLEANUP_FREE esp_uuid *tips = NULL;
-  const char *description = opt_value (args, "description");
+  CLEANUP_VENUE_BOOT struct esp_venue_boot boot = { 0 };
+  const char *id = args->arg[0], *description = opt_value (args, "description");
   unsigned n;
   int r;
 
-  if (esp_name_check (args->arg[0], "venue") == -1)
+  if (esp_name_check (id, "venue") == -1)
     return CLI_USAGE;
   if (!opt_has (args, "disk"))
     return usage (args->cmd, "--disk RP is missing: what should it serve?");
   if ((r = parse_disks (args, &tips, &n)) != 0)
     return r;
-  if (esp_venue_add (cli.store, args->arg[0], tips, n,
-                     description ? description : "") == -1)
+  boot_defaults (id, &boot);
+  if ((r = boot_options_apply (args, &boot)) != 0)
+    return r;
+  if (esp_venue_add (cli.store, id, tips, n, description ? description : "")
+      == -1)
     return CLI_FAILED;
-  return venue_done (args->arg[0], "added");
+  /* All or nothing: the venue that was just made goes again. */
+  if (boot_options_given (args) &&
+      esp_site_venue_boot_set (cli.store, &boot) == -1) {
+    esp_venue_delete (cli.store, id, false);
+    return CLI_FAILED;
+  }
+  return venue_done (id, "added");
+}
+
+/* Who may have the venue is said before what it is, so that a new disk is never
+ * shown to those who are shut out by the same command; and taken back where the
+ * disks are refused.
+ */
+static int
+set_both (const struct args *args, const esp_uuid *tips, unsigned n,
+          const struct esp_venue_boot *old, const struct esp_venue_boot *new)
+{
+  const char *id = args->arg[0];
+  bool boot = boot_options_given (args);
+
+  if (boot && esp_site_venue_boot_set (cli.store, new) == -1)
+    return CLI_FAILED;
+  if (!opt_has (args, "disk") && !opt_has (args, "description"))
+    return CLI_OK;
+  if (esp_venue_set (cli.store, id, tips, n, opt_value (args, "description"))
+      == 0)
+    return CLI_OK;
+  if (boot)
+    esp_site_venue_boot_set (cli.store, old);
+  return CLI_FAILED;
 }
 
 static int
 venue_set_run (const struct args *args)
 {
   CLEANUP_FREE esp_uuid *tips = NULL;
+  CLEANUP_VENUE_BOOT struct esp_venue_boot old = { 0 }, new = { 0 };
+  CLEANUP_VENUE struct esp_venue venue = { 0 };
   unsigned n;
   int r;
 
-  if (!opt_has (args, "disk") && !opt_has (args, "description"))
-    return usage (args->cmd, "nothing to set: give --disk RP or --description");
+  if (!opt_has (args, "disk") && !opt_has (args, "description") &&
+      !boot_options_given (args))
+    return usage (args->cmd, "nothing to set: give --disk RP, --description, "
+                  "or how it boots");
   if ((r = parse_disks (args, &tips, &n)) != 0)
     return r;
-  if (esp_venue_set (cli.store, args->arg[0], tips, n,
-                     opt_value (args, "description")) == -1)
+  if (esp_catalog_venue_get (cli_catalog (), args->arg[0], &venue) == -1 ||
+      esp_catalog_venue_boot_get (cli_catalog (), venue.id, &old) == -1)
     return CLI_FAILED;
-  return venue_done (args->arg[0], "set");
+  boot_copy (&old, &new);
+  if ((r = boot_options_apply (args, &new)) != 0 ||
+      (r = set_both (args, tips, n, &old, &new)) != 0)
+    return r;
+  return venue_done (venue.id, "set");
 }
 
 /* --- list -------------------------------------------------------------------- */
 
 struct venues {
   struct esp_venue_list list;
-  struct rp_index rps;          /* empty with --names */
+  struct esp_venue_boot_list boots;     /* these two: empty with --names */
+  struct rp_index rps;
 };
 
 static char *
@@ -116,7 +171,14 @@ static json_t *
 list_json (const void *arg, size_t i)
 {
   const struct venues *v = arg;
-  return json_venue (&v->list.venue[i], &v->rps);
+  const struct esp_venue *venue = &v->list.venue[i];
+
+  for (size_t b = 0; b < v->boots.n; b++)
+    if (strcmp (v->boots.boot[b].id, venue->id) == 0)
+      return venue_json (venue, &v->boots.boot[b], &v->rps);
+  CLEANUP_VENUE_BOOT struct esp_venue_boot none = { 0 };
+  boot_defaults (venue->id, &none);
+  return venue_json (venue, &none, &v->rps);
 }
 
 static void
@@ -149,6 +211,7 @@ static void
 venues_clear (struct venues *v)
 {
   esp_venue_list_clear (&v->list);
+  esp_venue_boot_list_clear (&v->boots);
   rp_index_clear (&v->rps);
 }
 
@@ -159,7 +222,9 @@ venue_list_run (const struct args *args)
 
   if (cli_open () != 0 ||
       esp_catalog_venue_list (cli_catalog (), NULL, &v.list) == -1 ||
-      (!opt_has (args, "names") && rp_index_load (&v.rps, NULL) != 0))
+      (!opt_has (args, "names") &&
+       (esp_catalog_venue_boot_list (cli_catalog (), &v.boots) == -1 ||
+        rp_index_load (&v.rps, NULL) != 0)))
     return CLI_FAILED;
   const struct listing l = {
     &v, v.list.n, list_name, list_json, list_rows,
@@ -223,8 +288,8 @@ venue_log_run (const struct args *args)
 #define SHOWN_CHANGES 5
 
 static void
-show_venue (const struct esp_venue *v, const struct esp_venue_log *log,
-            const struct rp_index *rps,
+show_venue (const struct esp_venue *v, const struct esp_venue_boot *boot,
+            const struct esp_venue_log *log, const struct rp_index *rps,
             const struct esp_overlay_info_list *overlays)
 {
   char buf[ESP_UUID_TEXT];
@@ -242,6 +307,7 @@ show_venue (const struct esp_venue *v, const struct esp_venue_log *log,
     field (label, "%s, %s", rp_index_name (rps, &v->disks[d], buf),
            rp ? esp_size_format (rp->size, size) : "deleted");
   }
+  boot_fields (boot);
   field ("Clients ask for:", "nbd://SERVER/%s@CLIENT", v->id);
   printf ("\nLast changes (all: espalier venue log %s)\n", v->id);
   print_log (log, rps, log->n > SHOWN_CHANGES ? log->n - SHOWN_CHANGES : 0);
@@ -253,23 +319,27 @@ static int
 venue_show_run (const struct args *args)
 {
   CLEANUP_VENUE struct esp_venue venue = { 0 };
+  CLEANUP_VENUE_BOOT struct esp_venue_boot boot = { 0 };
   CLEANUP_VENUE_LOG struct esp_venue_log log = { 0 };
   CLEANUP_RP_INDEX struct rp_index rps = { 0 };
   CLEANUP_OVERLAY_INFO_LIST struct esp_overlay_info_list overlays = { 0 };
   json_t *o, *array;
 
+  if (venue_client_asked (args))
+    return venue_client_run (args);
   if (cli_open () != 0 ||
       esp_catalog_venue_get (cli_catalog (), args->arg[0], &venue) == -1 ||
+      esp_catalog_venue_boot_get (cli_catalog (), venue.id, &boot) == -1 ||
       esp_catalog_venue_log (cli_catalog (), venue.id, &log) == -1 ||
       rp_index_load (&rps, NULL) != 0 ||
       esp_overlay_list (esp_store_overlays_fd (cli.store), venue.id,
                         &overlays) == -1)
     return CLI_FAILED;
   if (!cli.json) {
-    show_venue (&venue, &log, &rps, &overlays);
+    show_venue (&venue, &boot, &log, &rps, &overlays);
     return CLI_OK;
   }
-  o = json_venue (&venue, &rps);
+  o = venue_json (&venue, &boot, &rps);
   array = json_array ();
   for (size_t i = 0; i < overlays.n; i++)
     json_array_append_new (array, json_overlay (&overlays.o[i], &rps));
@@ -328,7 +398,8 @@ venue_delete_run (const struct args *args)
 
 static const struct opt disk_options[] = {
   { "disk", 0, "RP", "the restore point of disk 0, then of disk 1 ...", true },
-  { "description", 0, "TEXT", "what clients see in a list of exports", false },
+  { "description", 0, "TEXT", "what clients see in lists and menus", false },
+  BOOT_OPTIONS,
   { 0 },
 };
 
@@ -338,18 +409,24 @@ static const struct opt delete_options[] = {
 };
 
 const struct command venue_commands[] = {
-  { "venue add", "ID --disk RP [--disk RP ...] [--description TEXT]",
+  { "venue add", "ID --disk RP [--disk RP ...] [--description TEXT] " BOOT_SYNOPSIS,
     "Make a venue: a name that clients ask for",
-    NULL, disk_options, 1, 1, 0, venue_add_run },
-  { "venue set", "ID [--disk RP ...] [--description TEXT]",
+    BOOT_MORE, disk_options, 1, 1, 0, venue_add_run },
+  { "venue set", "ID [--disk RP ...] [--description TEXT] " BOOT_SYNOPSIS,
     "Map a venue to other restore points, from the next connections on",
     "All disks are given anew.  Connections that are open keep what they have;\n"
-    "kept overlays go on over their old restore point until they are reset.",
+    "kept overlays go on over their old restore point until they are reset.\n"
+    "How it boots is no part of the mapping: a rollback leaves it as it is.\n"
+    BOOT_MORE,
     disk_options, 1, 1, 0, venue_set_run },
   { "venue list", "[--names]", "List venues and what they map to",
     NULL, list_options, 0, 0, 0, venue_list_run },
-  { "venue show", "ID", "Show a venue, its last changes and its overlays",
-    NULL, NULL, 1, 1, 0, venue_show_run },
+  { "venue show", "ID [--uri CLIENT | --qemu CLIENT | --libvirt-xml CLIENT]\n"
+    "       [--server HOST[:PORT] | --socket PATH] [--ticket] [--expires TIME] [--address ADDRESS]",
+    "Show a venue, or what a virtual machine needs to boot from it",
+    "Where a server of this store runs, its address is known, and whether it asks\n"
+    "for tickets: then the disks' names carry them.",
+    venue_show_options, 1, 1, 0, venue_show_run },
   { "venue log", "ID", "Show every change of a venue's mapping",
     NULL, NULL, 1, 1, 0, venue_log_run },
   { "venue rollback", "ID [N]",

@@ -125,6 +125,31 @@ json_venue (const struct esp_venue *venue, const struct rp_index *rps)
   return o;
 }
 
+/* null for what is not set. */
+static json_t *
+text_or_null (const char *text)
+{
+  return *text ? json_text (text) : json_null ();
+}
+
+void
+json_venue_boot (json_t *venue, const struct esp_venue_boot *boot)
+{
+  json_t *networks = json_array ();
+  CLEANUP_FREE char *list = strdup (boot->networks);
+  char *save = NULL;
+
+  for (char *word = list ? strtok_r (list, " ,", &save) : NULL; word;
+       word = strtok_r (NULL, " ,", &save))
+    json_array_append_new (networks, json_text (word));
+  json_object_set_new (venue, "boot", text_or_null (esp_boot_name (boot->boot)));
+  json_object_set_new (venue, "kernel", text_or_null (boot->kernel));
+  json_object_set_new (venue, "initrd", text_or_null (boot->initrd));
+  json_object_set_new (venue, "cmdline", text_or_null (boot->cmdline));
+  json_object_set_new (venue, "weight", json_number (boot->weight));
+  json_object_set_new (venue, "networks", networks);
+}
+
 json_t *
 json_venue_log (const struct esp_venue_log *log, const struct rp_index *rps)
 {

@@ -96,6 +96,8 @@ extern json_t *json_rp (const struct esp_rp *rp, const struct rp_index *rps,
                         const struct venue_index *venues);
 extern json_t *json_venue (const struct esp_venue *venue,
                            const struct rp_index *rps);
+/* Add how it boots to a venue's object. */
+extern void json_venue_boot (json_t *venue, const struct esp_venue_boot *boot);
 /* The array of a venue's changes, oldest first. */
 extern json_t *json_venue_log (const struct esp_venue_log *log,
                                const struct rp_index *rps);
