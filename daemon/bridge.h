@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The iSCSI bridge: docs/boot.md.  One target for each client (and all disks
- * of its venue as LUNs), over tgtd and nbdfuse.
+ * of its venue as LUNs), over tgtd and espalierd-disks.
  */
 
 #ifndef ESPALIERD_BRIDGE_H

@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bridge.h"
 #include "daemon.h"
 #include "log.h"
 #include "notify.h"
@@ -38,6 +39,7 @@ static const struct part {
 } parts[] = {
   { daemon_start, daemon_stop },
   { stack_start, stack_stop },
+  { bridge_start, bridge_stop },
   { http_start, http_stop },
 };
 #define NPARTS (sizeof parts / sizeof *parts)
