@@ -28,7 +28,8 @@ extern void esp_match_list_clear (struct esp_match_list *list);
 #define CLEANUP_MATCH_LIST __attribute__ ((cleanup (esp_match_list_clear)))
 
 /* The resources that a restore point has, its own and its ancestors', the
- * nearest of the same kind and name; malloced, *N of them, to be freed with
+ * nearest of the same kind and name (two versions in one restore point are
+ * both there); malloced, *N of them, to be freed with
  * esp_resources_free.  RPS are all restore points.
  */
 extern int esp_resources_of (const struct esp_rp_list *rps,
@@ -39,8 +40,16 @@ extern void esp_resources_free (struct esp_resource *list, size_t n);
 extern bool esp_need_served (const struct esp_need *need,
                              const struct esp_resource *has, size_t n);
 
+/* Which of NEEDS do the N restore points UUIDS serve?  OUT has room for N times
+ * needs->n; that of UUIDS[i] and need j is OUT[i * needs->n + j].
+ */
+extern int esp_needs_served_by (const struct esp_rp_list *rps,
+                                const struct esp_need_list *needs,
+                                const esp_uuid *uuids, size_t n, bool *out);
+
 /* Rank VENUES for the NWANTED needs WANTED, best first; those that serve none
- * are left out.  BOOTS are the venues' settings (their weights).
+ * are left out.  BOOTS are the venues' settings (their weights), by id, as the
+ * catalog lists them.
  */
 extern int esp_needs_rank (const struct esp_rp_list *rps,
                            const struct esp_venue_list *venues,
