@@ -61,6 +61,11 @@ class Cached:
         base.nbdcopy(peer)
         b.pair("memory hits, 4 KiB random: CPU", b.cpu_us(ours, "randread", 4096),
                b.cpu_us(peer, "randread", 4096), base.at_most(0.9), "us/op", "nbdkit file")
+        # What is left when nobody reads anything: no filter can cost less.
+        floor = b.nbdkit("c-null", "-r", "null", str(b.size))
+        b.pair("(nbdkit null, the floor), 4 KiB random: CPU", b.cpu_us(floor, "randread", 4096),
+               b.cpu_us(peer, "randread", 4096), None, "us/op", "nbdkit file")
+        floor.stop()
         b.both("memory hits, 256 KiB", b.turn(ours, "read", 256 * 1024), b.turn(peer, "read", 256 * 1024),
                base.at_least(1.2), "nbdkit file")
         b.pair("memory hits, nbdcopy: speed", lambda: 1 / base.nbdcopy(ours)[0],

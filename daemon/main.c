@@ -26,6 +26,7 @@
 #include "notify.h"
 #include "options.h"
 #include "parts.h"
+#include "peers.h"
 #include "util/cleanup.h"
 #include "util/file.h"
 #include "util/host.h"
@@ -40,6 +41,7 @@ static const struct part {
   { daemon_start, daemon_stop },
   { stack_start, stack_stop },
   { bridge_start, bridge_stop },
+  { peers_set, peers_stop },
   { http_start, http_stop },
 };
 #define NPARTS (sizeof parts / sizeof *parts)
@@ -76,6 +78,9 @@ reload (const struct config_source *source)
   config = config_load (source);
   if (config) {
     config_use (config, needs_restart);
+    CLEANUP_CONFIG const struct config *now = config_get ();
+    if (peers_set (now) == -1)
+      esp_error ("the list of servers stays as it was");
     log_info ("the configuration was read again");
   }
   else

@@ -5,6 +5,7 @@
 
 #include "daemon.h"
 #include "http.h"
+#include "peers.h"
 
 /* Alive?  With "stack": and can it serve disks?  For load balancers and
  * probes.
@@ -22,5 +23,6 @@ healthz (struct request *r)
 
 const struct route routes[] = {
   { "/healthz", healthz },
+  { "/peer/venues", peers_handler },
   { NULL, NULL },
 };
