@@ -2,8 +2,7 @@
 /* The configuration's file.  Lines of "name = value"; a line that begins with
  * '#' is a comment, and so is what follows a blank and '#'.  A value may stand
  * in double quotes, then it is taken as it is; without a value, a name is set to
- * nothing.  Nothing is read from a file that is not UTF-8 text of at
- * most 1 MiB.
+ * nothing.  Values are UTF-8; a file has at most 1 MiB.
  */
 
 #include <config.h>

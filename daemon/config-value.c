@@ -18,6 +18,7 @@
 #include "util/file.h"
 #include "util/host.h"
 #include "util/name.h"
+#include "uri.h"
 #include "words.h"
 
 #define SERVERS_MAX 64
@@ -143,15 +144,6 @@ wrong (const char *where, const struct config_name *n, const char *value,
   return -1;
 }
 
-static bool
-has_control (const char *s)
-{
-  for (; *s; s++)
-    if ((unsigned char) *s < 0x20 || *s == 0x7f)
-      return true;
-  return false;
-}
-
 static char *
 xstrdup (const char *s)
 {
@@ -264,8 +256,8 @@ config_set (struct config *config, const char *where, const char *name,
       esp_error ("%s: '%s' is unknown: see espalierd(8)", where, text);
     return -1;
   }
-  if (has_control (value))
-    return wrong (where, n, value, "has control characters");
+  if (!uri_text_ok (value, strlen (value)))
+    return wrong (where, n, value, "has control characters, or is not UTF-8");
   switch (n->kind) {
   case KIND_ON_OFF: return set_on_off (config, where, n, value);
   case KIND_SECONDS: return set_seconds (config, where, n, value);

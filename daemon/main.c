@@ -141,7 +141,7 @@ end_at_once (void)
 
 /* --- begin and end -------------------------------------------------------------------- */
 
-/* For scripts: where we listen, as NAME=PORT. */
+/* For scripts: where we listen, as NAME=PORT; there while we do. */
 static int
 write_ports (void)
 {
@@ -152,6 +152,15 @@ write_ports (void)
 
   return path ? esp_write_file_atomic (AT_FDCWD, path, text, (size_t) n, 0600)
     : -1;
+}
+
+static void
+remove_ports (void)
+{
+  CLEANUP_FREE char *path = esp_asprintf ("%s/ports", daemon_dir ());
+
+  if (path)
+    unlink (path);
 }
 
 static int
@@ -172,6 +181,7 @@ run (const struct options *o)
     int signal = serve (&o->source);
     notify ("STOPPING=1");
     log_info ("ending: signal %d", signal);
+    remove_ports ();
   }
   end_at_once ();
   while (n-- > 0)

@@ -157,8 +157,8 @@ child (char **argv, char **env, char *own_pid, const int *fds, unsigned nfds,
   sigset_t none;
   int null = open ("/dev/null", O_RDWR);
 
-  /* SIGKILL: what was flushed is safe however the stack ends, and SIGTERM
-   * would wait for its clients.
+  /* Until orphan.c looks after it.  SIGKILL: what was flushed is safe however
+   * the stack ends, and SIGTERM would wait for its clients.
    */
   prctl (PR_SET_PDEATHSIG, SIGKILL);
   if (getppid () != parent)
@@ -212,6 +212,17 @@ stack_child_start (const struct config *config, const int *fds, unsigned nfds,
   }
   out->log = log[0];
   out->pidfd = (int) syscall (SYS_pidfd_open, out->pid, 0);
+  if (out->pidfd == -1)
+    esp_error ("pidfd_open: %m");
+  if (out->pidfd == -1 || orphan_begin (out->pidfd, &out->orphan) == -1) {
+    kill (out->pid, SIGKILL);
+    waitpid (out->pid, NULL, 0);
+    close (out->log);
+    if (out->pidfd != -1)
+      close (out->pidfd);
+    *out = (struct stack_child) { .pidfd = -1, .log = -1 };
+    return -1;
+  }
   return 0;
 }
 
@@ -231,6 +242,7 @@ stack_child_wait (struct stack_child *c, int ms, char why[64])
     strcpy (why, "the program espalier was not found");
   else
     snprintf (why, 64, "ended with status %d", WEXITSTATUS (status));
+  orphan_end (&c->orphan);
   close (c->pidfd);
   c->pid = 0;
   c->pidfd = -1;

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "daemon.h"
+#include "orphan.h"
 
 /* --- stack-child.c ------------------------------------------------------------ */
 
@@ -18,9 +19,10 @@ struct stack_child {
   pid_t pid;                    /* 0: none */
   int pidfd;                    /* readable when it has ended */
   int log;                      /* its standard error, not blocking */
+  struct orphan orphan;
 };
 /* Start `espalier serve` with FDS.  The thread that calls must live as long as
- * the process does, which is killed when that thread ends, whatever ends it.
+ * the process does.  The process never outlives this one.
  * -1, reported.
  */
 extern int stack_child_start (const struct config *config, const int *fds,
