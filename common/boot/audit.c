@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -106,6 +107,25 @@ append (const char *file, const char *line, size_t len)
   if (n != -1)
     errno = ENOSPC;
   complain (file);
+}
+
+int
+esp_audit_check (const char *file)
+{
+  CLEANUP_FREE char *dir = strdup (file);
+  int r;
+
+  if (!dir) {
+    esp_error ("strdup: %m");
+    return -1;
+  }
+  r = access (file, W_OK);
+  if (r == -1 && errno == ENOENT)
+    r = access (dirname (dir), W_OK | X_OK);
+  if (r == -1)
+    esp_error ("audit log: %s: %m: give a file that this server may write to",
+               file);
+  return r;
 }
 
 void

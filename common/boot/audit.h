@@ -18,5 +18,10 @@
 extern void esp_audit (const char *file, const char *event, ...)
   __attribute__ ((sentinel));
 
+/* Can somebody like us write to FILE?  Makes nothing: nbdkit may change its
+ * user later.
+ */
+extern int esp_audit_check (const char *file);
+
 #pragma GCC visibility pop
 #endif /* ESPALIER_AUDIT_H */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <openssl/crypto.h>
 
+#include "boot/ticket.h"
 #include "center/cleanups.h"
 #include "center/format-internal.h"
 #include "center/keyfile.h"
@@ -55,7 +56,8 @@ add_variant_key (void *arg, int dirfd, const char *entry)
   if (!key_entry_name (entry, KEY_SUFFIX, name))
     return 0;
   if (secret_load (l->store, name, NULL, secret) == -1 ||
-      !(info = add (l, name, "variant")))
+      !(info = add (l, name, strcmp (name, ESP_TICKET_KEY) == 0
+                    ? ESP_TICKET_KEY : "variant")))
     return -1;
   secret_id (secret, info->id);
   OPENSSL_cleanse (secret, sizeof secret);

@@ -2,6 +2,8 @@
 /* Keys of a store: STORE/keys/ (directory 0700, files 0600).
  *
  *   NAME.key        32 random bytes in base64: encrypts variants
+ *   tickets.key     the same: what the site's tickets are issued with
+ *                   (boot/ticket.h)
  *   signing.pem     Ed25519, private (PKCS#8): signs what is pushed
  *   trusted/NAME.pub  Ed25519, public (SubjectPublicKeyInfo PEM): whose
  *                   signatures are believed; the store's own always is
@@ -25,7 +27,8 @@
 /* --- secrets of variants ---------------------------------------------- */
 struct esp_key_info {
   char name[ESP_KEY_NAME_MAX + 1];
-  char kind[12];                /* "variant", "signing", "trusted" */
+  char kind[12];                /* "variant", "tickets", "signing",
+                                 * "trusted" */
   char id[17];                  /* of the key: a fingerprint, 16 hex digits */
 };
 struct esp_key_info_list { struct esp_key_info *key; size_t n; };

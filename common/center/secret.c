@@ -14,6 +14,7 @@
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 
+#include "boot/ticket.h"
 #include "center/center-internal.h"
 #include "center/cleanups.h"
 #include "center/format-internal.h"
@@ -303,6 +304,13 @@ esp_segment_key_begin (struct esp_store *store, struct esp_variant *variant,
   ESP_CLEANUP (segment_key) struct esp_segment_key *key = NULL;
   uint8_t secret[SECRET];
 
+  if (!file && strcmp (variant->key, ESP_TICKET_KEY) == 0) {
+    errno = EINVAL;
+    esp_error ("variant %s: the key " ESP_TICKET_KEY " is what this site's"
+               " tickets are issued with: make another by 'espalier key create"
+               " NAME'", variant->id);
+    return NULL;
+  }
   if (secret_load (store, variant->key, file, secret) == -1)
     return NULL;
   if (RAND_bytes (variant->salt, sizeof variant->salt) != 1) {

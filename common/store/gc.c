@@ -13,8 +13,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "boot/ticket.h"
 #include "overlay/admin.h"
 #include "store/check-internal.h"
 #include "util/file.h"
@@ -218,6 +220,18 @@ gc_overlays (struct gc *g)
   return esp_each_entry (fd, gc_venue, g);
 }
 
+/* --- tickets ------------------------------------------------------------- */
+
+static void
+count_ticket (void *arg, const char *name, uint64_t bytes)
+{
+  char what[600], shown[300];
+
+  snprintf (what, sizeof what, "run/tickets/%s",
+            esp_escape (name, shown, sizeof shown));
+  count (arg, what, bytes);
+}
+
 int
 esp_store_gc (struct esp_store *store, bool dry_run,
               void (*fn) (void *arg, const char *what, uint64_t bytes),
@@ -229,7 +243,9 @@ esp_store_gc (struct esp_store *store, bool dry_run,
     return -1;
   g.below = "tmp";
   if (esp_each_entry (esp_store_tmp_fd (store), gc_tmp, &g) == -1 ||
-      gc_documents (&g) == -1 || gc_overlays (&g) == -1)
+      gc_documents (&g) == -1 || gc_overlays (&g) == -1 ||
+      esp_ticket_gc (store, (uint64_t) time (NULL), dry_run, count_ticket,
+                     &g) == -1)
     return -1;
   if (freed)
     *freed = g.freed;

@@ -46,6 +46,7 @@ esp_stack_leave (struct esp_stack_slot **s)
   if (--(*s)->depth == 0) {
     (*s)->asked = NULL;
     (*s)->row = NULL;
+    (*s)->passed = false;
   }
 }
 

@@ -30,6 +30,8 @@ struct esp_stack_slot {
   struct esp_image *image;      /* plugin's; valid while the connection is */
   const char *asked;            /* filter -> plugin: what counters call this
                                  * connection; NULL: as its export */
+  bool passed;                  /* the outermost of our modules that asked was
+                                 * told that the client may (boot/gate.h) */
   struct esp_stats_row *row;    /* plugin -> filters: what the connection
                                  * counts (stats/stats.h), or NULL.  Who keeps
                                  * it takes a reference.  What the client asks

@@ -5,7 +5,8 @@
  * nbdkit's names for it, the parameters, and the way from a connection to
  * its overlay: the name is taken apart in .open, where also a kept
  * overlay's tip is pinned for the venue plugin below (util/stack.h), and
- * the overlay is opened in .prepare, which is where the size is known.
+ * the overlay is opened in .prepare, which is where the size is known.  Over
+ * venue the gate (boot/gate.h) is asked before any of that.
  *
  * Nothing is opened before the fork.  At SIGTERM nbdkit runs .finalize, but
  * not .close, of clients that are connected: so .finalize flushes.
@@ -24,6 +25,7 @@
 
 #include <nbdkit-filter.h>
 
+#include "boot/gate.h"
 #include "client.h"
 #include "common/common.h"
 #include "params.h"
@@ -92,7 +94,7 @@ overlay_cleanup (nbdkit_backend *backend)
 struct handle {
   struct client client;
   esp_uuid tip;                 /* null where it is not known */
-  bool readonly;                /* nbdkit -r */
+  bool readonly;                /* nbdkit -r, or a read-only ticket */
   bool has_overlay;             /* to be opened; false: passes everything on */
   struct esp_overlay *overlay;
   struct filter_counts counts;
@@ -161,6 +163,38 @@ take_tip (struct handle *h, const struct esp_stack_slot *slot)
   return 0;
 }
 
+/* Whose overlay.  A read-only ticket that names no client is for the disk
+ * below, whoever comes with it.
+ */
+static int
+find_client (struct handle *h, const char *exportname)
+{
+  bool over_venue = esp_stack_has (ESP_MODULE_VENUE), readonly = false;
+  enum client_from from = params_client;
+
+  if (over_venue && esp_gate_pass (exportname, &readonly) == -1)
+    return -1;
+  if (readonly) {
+    nbdkit_debug ("overlay: the ticket is read-only, and so is the export");
+    h->readonly = true;
+    from = CLIENT_CONNECTION;
+  }
+  h->has_overlay = !h->readonly;
+  return client_parse (&h->client, exportname, over_venue, from);
+}
+
+static int
+open_below (struct handle *h, struct esp_stack_slot *slot,
+            nbdkit_next_open *next, nbdkit_context *context)
+{
+  if (check_place (&h->client) == -1 || pin_tip (h, slot) == -1)
+    return -1;
+  if (slot->depth == 1)
+    slot->asked = h->client.name;
+  /* Nobody ever writes below. */
+  return next (context, 1, h->client.export) == -1 ? -1 : take_tip (h, slot);
+}
+
 static void *
 overlay_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
               const char *exportname, int is_tls)
@@ -174,16 +208,11 @@ overlay_open (nbdkit_next_open *next, nbdkit_context *context, int readonly,
     return NULL;
   }
   h->readonly = readonly;
-  h->has_overlay = !readonly;
-  if (client_parse (&h->client, exportname, esp_stack_has (ESP_MODULE_VENUE),
-                    params_client) == -1 ||
-      check_place (&h->client) == -1 || pin_tip (h, slot) == -1)
+  if (find_client (h, exportname) == -1 ||
+      open_below (h, slot, next, context) == -1) {
+    esp_gate_failed ("overlay");
     return NULL;
-  if (slot->depth == 1)
-    slot->asked = h->client.name;
-  /* Nobody ever writes below. */
-  if (next (context, 1, h->client.export) == -1 || take_tip (h, slot) == -1)
-    return NULL;
+  }
   filter_counts_begin (&h->counts, slot);
   return ESP_STEAL (h);
 }
@@ -219,6 +248,7 @@ overlay_prepare (nbdkit_next *next, void *handle, int readonly)
                                  &h->tip, (uint64_t) size);
   if (h->overlay)
     return 0;
+  esp_gate_failed ("overlay");
   if (errno == ESTALE)
     nbdkit_error ("overlay %s/%s@%s was made over another disk than the one "
                   "below now (%" PRIi64 " bytes): connect again, and if that "

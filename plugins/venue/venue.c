@@ -14,6 +14,9 @@
  * closed again; then in after_fork, since SQLite must not be carried across
  * a fork.
  *
+ * Whether a client may have what it asks for is boot/gate.h's to say; the
+ * overlay filter asks before this plugin, and opens nothing for who may not.
+ *
  * With the overlay filter above, that one may pin the tip (util/stack.h):
  * a client that kept its writes goes on over the tip they were made over.
  */
@@ -27,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "boot/gate.h"
 #include "catalog/catalog.h"
 #include "chain/chain.h"
 #include "stats/stats.h"
@@ -54,6 +58,8 @@ static const char *start_ref;           /* start= as given, or NULL */
 static esp_uuid start_uuid;
 const char *default_venue;
 const esp_uuid *start;
+static char *audit_path;                /* absolute, or NULL */
+static struct esp_gate_params gate = { .peer = nbdkit_peer_name };
 
 struct esp_store *store;
 static struct esp_stats *stats;         /* open as long as the store */
@@ -75,6 +81,7 @@ static void
 venue_unload (void)
 {
   free (store_path);
+  free (audit_path);
 }
 
 static void
@@ -87,6 +94,27 @@ venue_dump_plugin (void)
   printf ("espalier_chain_depth_max=%u\n", ESP_CHAIN_DEPTH_MAX);
   printf ("espalier_disk_max=%" PRIu64 "\n", ESP_DISK_MAX);
   printf ("espalier_block_size=%" PRIu64 "\n", ESP_BLOCK_SIZE);
+}
+
+static int
+config_required (const char *value)
+{
+  int b = nbdkit_parse_bool (value);
+
+  if (b == -1) {
+    nbdkit_error ("require-ticket=%s: give on or off", value);
+    return -1;
+  }
+  gate.require_ticket = b;
+  return 0;
+}
+
+static int
+config_audit (const char *value)
+{
+  free (audit_path);
+  gate.audit = audit_path = nbdkit_absolute_path (value);
+  return audit_path ? 0 : -1;
 }
 
 static int
@@ -107,8 +135,14 @@ venue_config (const char *key, const char *value)
     return 0;
   }
 
-  nbdkit_error ("unknown parameter '%s': venue takes store=DIR, venue=ID "
-                "and start=RP", key);
+  if (strcmp (key, "require-ticket") == 0)
+    return config_required (value);
+
+  if (strcmp (key, "audit") == 0)
+    return config_audit (value);
+
+  nbdkit_error ("unknown parameter '%s': venue takes store=DIR, venue=ID, "
+                "start=RP, require-ticket=on|off and audit=FILE", key);
   return -1;
 }
 
@@ -118,7 +152,9 @@ venue_config (const char *key, const char *value)
   "                      data directory for others).\n"                 \
   "venue=<ID>            The venue of clients that name none.\n"        \
   "start=<RP>            Serve this restore point and what descends\n"  \
-  "                      from it only."
+  "                      from it only.\n"                               \
+  "require-ticket=<BOOL> Open nothing without a ticket (default off).\n" \
+  "audit=<FILE>          Append a line for each open, refused or not."
 
 static int
 venue_config_complete (void)
@@ -157,6 +193,8 @@ venue_get_ready (void)
   if (!s)
     return -1;
   r = check_parameters (s);
+  if (r == 0)
+    r = esp_gate_check (s, &gate);
   esp_store_close (s);
   if (r == -1)
     return -1;
@@ -177,6 +215,7 @@ venue_after_fork (void)
   CLEANUP_FREE char *dir = esp_stats_dir (store);
   if (dir)
     stats = esp_stats_open (dir, "nbdkit");
+  esp_gate_open (store, &gate);
   return stats ? 0 : -1;
 }
 
@@ -184,6 +223,7 @@ static void
 venue_cleanup (void)
 {
   esp_image_keep_idle (false);
+  esp_gate_close ();
   if (stats)
     esp_stats_close (ESP_STEAL (stats));
   if (store)
@@ -286,6 +326,20 @@ count_connection (struct handle *h, struct esp_stack_slot *slot)
   slot->row = h->row;
 }
 
+/* May the client, and what does it ask for? */
+static int
+admit (struct handle *h)
+{
+  const char *name = nbdkit_export_name ();
+  bool readonly;                /* nothing is ever written here */
+
+  if (!name || esp_gate_pass (name, &readonly) == -1 ||
+      esp_export_parse (name, &h->export) == -1)
+    return -1;
+  memset (h->export.ticket, 0, sizeof h->export.ticket);
+  return 0;
+}
+
 static void *
 venue_open (int readonly __attribute__ ((unused)))
 {
@@ -297,13 +351,16 @@ venue_open (int readonly __attribute__ ((unused)))
     nbdkit_error ("calloc: %m");
     return NULL;
   }
-  if (esp_export_parse (nbdkit_export_name (), &h->export) == -1)
+  if (admit (h) == -1)
     return NULL;
   h->image = find_image (&h->export);
-  if (!h->image)
+  if (!h->image) {
+    esp_gate_failed ("disk");
     return NULL;
+  }
 
   name_tip (h);
+  esp_gate_opened (h->tip_name);
   nbdkit_debug ("venue: open %s: tip %s, depth %u, %" PRIu64 " bytes",
                 esp_export_format (&h->export, text, sizeof text),
                 h->tip_name, esp_chain_depth (esp_image_chain (h->image)),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* espalier key: the keys that encrypt what is pushed, that sign it, and whose
- * signatures are trusted.  Nothing here prints a secret.
+/* espalier key: the keys that encrypt what is pushed, that sign it, whose
+ * signatures are trusted, and the one that tickets are issued with.  Nothing here prints a secret.
  */
 
 #include <config.h>
@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "boot/ticket.h"
 #include "center/keys.h"
 #include "espalier.h"
 
@@ -20,6 +21,13 @@ json_key (const struct esp_key_info *k)
 {
   return json_pack ("{s:s, s:s, s:s}", "name", k->name, "kind", k->kind, "id",
                     k->id);
+}
+
+/* Of a key with a secret: one name has its own meaning. */
+static const char *
+kind_of (const char *name)
+{
+  return strcmp (name, ESP_TICKET_KEY) == 0 ? ESP_TICKET_KEY : "variant";
 }
 
 /* What was done with NAME of KIND, with its id. */
@@ -46,7 +54,7 @@ key_create_run (const struct args *args)
     return CLI_USAGE;
   if (cli_open () != 0 || esp_key_create (cli.store, args->arg[0]) == -1)
     return CLI_FAILED;
-  return key_done ("made", args->arg[0], "variant");
+  return key_done ("made", args->arg[0], kind_of (args->arg[0]));
 }
 
 static int
@@ -57,7 +65,7 @@ key_import_run (const struct args *args)
   if (cli_open () != 0 ||
       esp_key_import (cli.store, args->arg[0], args->arg[1]) == -1)
     return CLI_FAILED;
-  return key_done ("imported", args->arg[0], "variant");
+  return key_done ("imported", args->arg[0], kind_of (args->arg[0]));
 }
 
 static int
@@ -68,7 +76,7 @@ key_export_run (const struct args *args)
   if (cli_open () != 0 ||
       esp_key_export (cli.store, args->arg[0], args->arg[1]) == -1)
     return CLI_FAILED;
-  return key_done ("exported", args->arg[0], "variant");
+  return key_done ("exported", args->arg[0], kind_of (args->arg[0]));
 }
 
 static int
@@ -167,16 +175,18 @@ static const struct opt delete_options[] = {
 const struct command key_commands[] = {
   { "key create", "NAME", "Make a random key that encrypts what is pushed",
     "Use it by espalier push --variant 256K,zstd,key=NAME.  Who loses it loses what\n"
-    "it encrypts: export it, and keep the copy in a safe place.",
+    "it encrypts: export it, and keep the copy in a safe place.  The name tickets\n"
+    "is that of the key that this site's tickets are issued with.",
     NULL, 1, 1, 0, key_create_run },
   { "key import", "NAME FILE", "Copy a key that was exported elsewhere",
     NULL, NULL, 2, 2, 0, key_import_run },
   { "key export", "NAME FILE", "Copy a key into a new file, for another server",
     NULL, NULL, 2, 2, 0, key_export_run },
-  { "key list", "[--names]", "List keys: of variants, to sign with, trusted",
+  { "key list", "[--names]", "List keys: of variants, of tickets, to sign with, trusted",
     NULL, list_options, 0, 0, 0, key_list_run },
-  { "key delete", "NAME [--force]", "Delete a key of variants",
-    "Refused while something that is not here yet can be read with it only.",
+  { "key delete", "NAME [--force]", "Delete a key of variants, or that of tickets",
+    "Refused while something that is not here yet can be read with it only.\n"
+    "Without the key tickets nobody's ticket is worth anything.",
     delete_options, 1, 1, 0, key_delete_run },
   { "key public", "", "Print the public key that this store signs with",
     "It is made where there is none.  Other servers trust it by espalier key trust.",

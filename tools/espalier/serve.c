@@ -363,6 +363,7 @@ struct parameter { const char *option, *parameter; };
 static const struct parameter always[] = {
   { "venue", "venue" },
   { "start", "start" },
+  { "audit", "audit" },
   { "mode", "overlay-mode" },
   { "client", "overlay-client" },
   { "quota", "overlay-quota" },
@@ -436,6 +437,8 @@ build_line (struct line *l, const struct args *args)
     return CLI_FAILED;
   put (l, "%s", venue);
   put (l, "store=%s", esp_store_path (cli.store));
+  if (opt_has (args, "require-ticket"))
+    put (l, "require-ticket=on");
   put_parameters (l, args, always);
   if (delayed)
     put_parameters (l, args, of_delayload);
@@ -485,6 +488,8 @@ static const struct opt serve_options[] = {
   { "port", 0, "PORT", "TCP port (10809)", false },
   { "venue", 0, "ID", "the venue of clients that name none", false },
   { "start", 0, "RP", "serve this restore point and what descends from it only", false },
+  { "require-ticket", 0, NULL, "open nothing without a ticket", false },
+  { "audit", 0, "FILE", "append a line for each open, refused or not", false },
   { "mode", 0, "MODE", "keep, discard or memory: what becomes of clients' writes", false },
   { "client", 0, "HOW", "peer, export or connection: who a client without a name is", false },
   { "quota", 0, "SIZE", "what one client may write", false },
