@@ -89,11 +89,7 @@ tree ()
 # networks VENUE LIST: who may
 networks ()
 {
-    python3 - "$STORE/catalog.db" "$@" <<'PY'
-import sqlite3, sys
-with sqlite3.connect(sys.argv[1]) as db:
-    db.execute("INSERT INTO venue_boot VALUES (?, 0, '', '', '', ?, 100)", sys.argv[2:])
-PY
+    espalier venue set "$1" --network "$2" >/dev/null
 }
 
 @test "tickets: with one a client writes, without one nothing is opened or made" {
