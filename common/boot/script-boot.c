@@ -36,8 +36,8 @@ check_cmdline (const char *venue, const char *s)
   if (strstr (s, "${"))
     return bad_cmdline (venue, "has a \"${\", which iPXE would replace");
   for (const char *p = s; *p; ++p) {
-    if (*p < ' ' || *p > '~')
-      return bad_cmdline (venue, "has more than printable ASCII");
+    if ((unsigned char) *p < ' ' || *p == 0x7f)
+      return bad_cmdline (venue, "has control characters");
     words += *p != ' ' && (p == s || p[-1] == ' ');
   }
   return words <= CMDLINE_WORDS_MAX ? 0

@@ -70,7 +70,7 @@ struct esp_script_path {
                                  * first */
   size_t ndisks;
   const char *kernel, *initrd;  /* nbdroot: URLs; initrd NULL: none */
-  const char *cmdline;          /* of the kernel; words of printable ASCII, no "${" */
+  const char *cmdline;          /* of the kernel: no control characters, no "${" */
 };
 struct esp_script_boot {
   const char *venue, *description, *client;

@@ -378,6 +378,19 @@ catalog_column_into (sqlite3_stmt *s, int column, char *out, size_t size)
 /* --- transactions ------------------------------------------------------ */
 
 int
+esp_catalog_version (struct esp_catalog *c, uint64_t *out)
+{
+  CATALOG_LOCK_SCOPE (c);
+  CLEANUP_RESET sqlite3_stmt *s =
+    catalog_bind_locked (c, SQL_DATA_VERSION, "");
+
+  if (catalog_one_row_locked (c, s) == -1)
+    return -1;
+  *out = (uint64_t) sqlite3_column_int64 (s, 0);
+  return 0;
+}
+
+int
 esp_catalog_begin (struct esp_catalog *c)
 {
   int rc;

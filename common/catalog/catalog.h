@@ -332,6 +332,12 @@ extern int esp_catalog_need_delete (struct esp_catalog *catalog,
 extern int esp_catalog_need_set_all (struct esp_catalog *catalog,
                                      const struct esp_need_list *list);
 
+/* A number that is another one when somebody else (another process, or another
+ * esp_catalog of this one) has changed something; what this esp_catalog changes
+ * itself does not count.  For what is kept in memory: microseconds.
+ */
+extern int esp_catalog_version (struct esp_catalog *catalog, uint64_t *out);
+
 /* PRAGMA integrity_check and foreign_key_check: 0 when sound; EBADMSG with
  * the first finding, reported.
  */

@@ -71,6 +71,7 @@ const char *const catalog_sql_text[SQL_MAX] = {
   [SQL_UNREACHABLE] =
     TREE_UUIDS ("parent IS NULL")
     "SELECT name FROM rp WHERE uuid NOT IN (SELECT uuid FROM tree) LIMIT 1",
+  [SQL_DATA_VERSION] = "PRAGMA data_version",
 
   [SQL_RP_BY_NAME] = "SELECT uuid FROM rp WHERE name = ?1",
   [SQL_RP_BY_RANGE] =
