@@ -242,7 +242,7 @@ esp_ascii_distinct (char **lines, size_t n, size_t width)
   for (size_t i = 0; i < n; ++i) {
     CLEANUP_FREE char *plain = NULL;
 
-    for (unsigned number = 2; seen_before (lines, i); ++number) {
+    for (unsigned number = 2; *lines[i] && seen_before (lines, i); ++number) {
       char *s;
 
       if (!plain)

@@ -35,8 +35,8 @@ extern char *esp_ascii (const char *text, enum esp_ascii_rest rest,
 extern char *esp_ascii_line (const char *name, const char *description,
                              size_t width);
 
-/* Make the N lines of LINES (malloced, not longer than WIDTH) differ from each
- * other: the second of two alike ends in " (2)", shortened where it must be.
+/* Make the N lines of LINES (malloced, not longer than WIDTH; empty ones stay as
+ * they are) differ from each other: the second of two alike ends in " (2)", shortened where it must be.
  * The same lines in the same order always give the same.  0, or -1 without memory.
  */
 extern int esp_ascii_distinct (char **lines, size_t n, size_t width);

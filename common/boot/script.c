@@ -229,8 +229,9 @@ menu_lines (const struct esp_script_menu *menu, char **lines)
   for (size_t i = 0; i < menu->n; ++i) {
     const struct esp_script_item *item = &menu->items[i];
     size_t mark = item->mark ? strlen (item->mark) + 1 : 0;
-    CLEANUP_FREE char *line = esp_ascii_line (item->name, item->description,
-                                              ITEM_COLUMNS - mark);
+    CLEANUP_FREE char *line = item->query || *item->name
+      ? esp_ascii_line (item->name, item->description, ITEM_COLUMNS - mark)
+      : strdup ("");            /* an empty line between others */
 
     if (!line)
       return -1;

@@ -59,7 +59,7 @@ test_menu (void **state)
     "menu Cafe: choose ${nil}&& go\n"
     "item --key 1 i0 cafe - Internet cafe; ${nil}#1\n"
     "item --key 2 i1 WangBa\n"
-    "item --gap ?\n"
+    "item --gap\n"
     "item i3 [ ] -n\n"
     "choose --default i1 --timeout 10000 x || goto esc\n"
     "goto ${x}\n"
