@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "boot.h"
 #include "bridge.h"
 #include "daemon.h"
 #include "log.h"
@@ -42,6 +43,7 @@ static const struct part {
   { stack_start, stack_stop },
   { bridge_start, bridge_stop },
   { peers_set, peers_stop },
+  { boot_start, boot_stop },
   { http_start, http_stop },
 };
 #define NPARTS (sizeof parts / sizeof *parts)

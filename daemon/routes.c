@@ -3,6 +3,7 @@
 
 #include <config.h>
 
+#include "boot.h"
 #include "daemon.h"
 #include "http.h"
 #include "peers.h"
@@ -22,6 +23,7 @@ healthz (struct request *r)
 }
 
 const struct route routes[] = {
+  { "/boot.ipxe", boot_script },
   { "/healthz", healthz },
   { "/peer/venues", peers_handler },
   { NULL, NULL },
