@@ -23,6 +23,7 @@
 #include "boot.h"
 #include "bridge.h"
 #include "daemon.h"
+#include "files.h"
 #include "log.h"
 #include "notify.h"
 #include "options.h"
@@ -41,6 +42,7 @@ static const struct part {
 } parts[] = {
   { daemon_start, daemon_stop },
   { stack_start, stack_stop },
+  { files_start, files_stop },
   { bridge_start, bridge_stop },
   { peers_set, peers_stop },
   { boot_start, boot_stop },

@@ -5,8 +5,10 @@
 
 #include "boot.h"
 #include "daemon.h"
+#include "files.h"
 #include "http.h"
 #include "peers.h"
+#include "san.h"
 
 /* Alive?  With "stack": and can it serve disks?  For load balancers and
  * probes.
@@ -26,5 +28,8 @@ const struct route routes[] = {
   { "/boot.ipxe", boot_script },
   { "/healthz", healthz },
   { "/peer/venues", peers_handler },
+  { "/venues/*/disk/*", san_disk },
+  { "/venues/*/kernel", files_kernel },
+  { "/venues/*/initrd", files_initrd },
   { NULL, NULL },
 };
