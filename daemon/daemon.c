@@ -104,7 +104,10 @@ daemon_start (const struct config *config)
                "espalierd needs STORE/run", config->store);
     return -1;
   }
-  return make_dir (esp_store_path (store)) == 0 && take_lock () == 0 ? 0 : -1;
+  if (make_dir (esp_store_path (store)) == -1 || take_lock () == -1)
+    return -1;
+  /* The stack looks for it, too. */
+  return config->require_ticket && !daemon_ticket_key () ? -1 : 0;
 }
 
 void

@@ -95,6 +95,12 @@ command_line (const struct config *config, struct words *line)
   if (!log_verbose ())
     words_add (line, "--quiet");
   words_add (line, "serve");
+  if (config->require_ticket)
+    words_add (line, "--require-ticket");
+  if (config->audit) {
+    words_add (line, "--audit");
+    words_add (line, config->audit);
+  }
   if (config->nbd_options && words_split (config->nbd_options, &more) == -1)
     return -1;
   for (size_t i = 0; i < more.n; i++)

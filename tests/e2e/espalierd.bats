@@ -251,6 +251,25 @@ PY
     stop_espalierd
 }
 
+@test "require-ticket and audit reach the stack" {
+    need jq
+    cafe
+    start_espalierd --require-ticket on
+    run ! nbdinfo --size "$(nbd cafe@seat)"
+    logged 'stack: .*cafe/0@seat: refused: it has no ticket'
+    ticket=$(espalier ticket create cafe@seat)
+    nbdinfo --size "$(nbd "$ticket")"
+    grep -q 'event=open.*export=cafe/0@seat' "$STORE/run/audit.log"
+    # what the log says of tickets is not enough to use one
+    not grep -F "${ticket#*+}" espalierd.log
+    stop_espalierd
+    start_espalierd --audit "$D/elsewhere.log"
+    nbdinfo --size "$(nbd cafe@other)"
+    grep -q 'export=cafe/0@other' elsewhere.log
+    not grep -q other "$STORE/run/audit.log"
+    stop_espalierd
+}
+
 @test "without root: as nobody, on a store of nobody's" {
     [ "$(id -u)" = 0 ] || skip "only root can become nobody"
     need setpriv
