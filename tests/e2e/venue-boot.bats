@@ -274,3 +274,38 @@ boot_it ()
     refused 'has no ticket' espalier ticket show cafe@a
     [ "$(stat -c %a "$STORE/keys/tickets.key")" = 600 ]
 }
+
+@test "venue show: names carry tickets by themselves where the server asks for them" {
+    cafe
+    serve --socket "$D/s" --require-ticket
+    uri=$(espalier venue show cafe --uri seat-1 | head -n 1)
+    [[ $uri == *'@seat-1+'* ]]
+    [ "$(nbdinfo --size "$uri")" = 2097152 ]
+    not nbdinfo "${uri/+*[?]/?}"
+    not nbdinfo "${uri/seat-1/seat-2}"
+    # The same one again; not an older one than the newest that was used.
+    nbdinfo "$uri" >/dev/null
+    read -rt 1.1 <> <(:) || true      # tickets count seconds
+    nbdinfo "$(espalier venue show cafe --uri seat-1 | head -n 1)" >/dev/null
+    not nbdinfo "$uri"
+    [ "$(espalier venue show cafe --uri seat-1 --expires 2h --json | jq '(.expires - now | . > 7000 and . < 7201)')" = true ]
+    not nbdinfo "$(espalier ticket create cafe@seat-1 --address 10.0.0.7 | sed "s,^,nbd+unix:///,; s,\$,?socket=$D/s,")"
+}
+
+@test "venue show: a ticket is good from its address only" {
+    cafe
+    hold_port
+    serve --address 127.0.0.1 --port "$PORT" --require-ticket
+    nbdinfo "$(espalier venue show cafe --uri seat-1 --address 127.0.0.1 | head -n 1)" >/dev/null
+    not nbdinfo "$(espalier venue show cafe --uri seat-2 --address 127.0.0.2 | head -n 1)"
+}
+
+@test "venue show --qemu: a machine boots with a ticket" {
+    need qemu-system-x86_64 cc ld
+    "$ESPALIER_SRCDIR/tests/lib/make-sector" sector.img
+    cafe
+    espalier --quiet root add sector sector.img
+    espalier --quiet venue set cafe --disk sector
+    serve --socket "$D/s" --require-ticket
+    boot_it
+}
