@@ -41,8 +41,8 @@ chap_fd (struct esp_store *store, bool create)
   return fd;
 }
 
-static int
-check_secret (const char *key, const char *s)
+int
+esp_site_chap_check (const char *key, const char *s)
 {
   size_t n = strlen (s);
   bool bad = n < SECRET_MIN || n > SECRET_MAX;
@@ -79,7 +79,7 @@ write_secret (struct esp_store *store, const char *key, const char *entry,
   CLEANUP_CLOSE int dir = -1;
   int r;
 
-  if (check_secret (key, secret) == -1 ||
+  if (esp_site_chap_check (key, secret) == -1 ||
       (dir = chap_fd (store, true)) == -1)
     return -1;
   r = snprintf (text, sizeof text, "%s\n", secret);
@@ -120,7 +120,7 @@ read_secret (int dir, const char *entry, const char *shown)
     return NULL;
   if (n > 0 && text[n - 1] == '\n')
     text[n - 1] = 0;
-  r = check_secret (shown, text) == 0 ? strdup (text) : NULL;
+  r = esp_site_chap_check (shown, text) == 0 ? strdup (text) : NULL;
   explicit_bzero (text, sizeof text);
   return r;
 }

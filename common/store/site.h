@@ -40,6 +40,8 @@ extern int esp_site_client_delete (struct esp_store *store, const char *key);
  */
 extern int esp_site_chap_set (struct esp_store *store, const char *key,
                               const char *secret);
+/* Can that be a secret of client KEY?  EINVAL, reported. */
+extern int esp_site_chap_check (const char *key, const char *secret);
 extern char *esp_site_chap_get (struct esp_store *store, const char *key);
 
 /* A name is taken: EEXIST, there is none: ENOENT, and what is wrong with one:

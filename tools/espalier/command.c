@@ -9,7 +9,8 @@
 #include "espalier.h"
 
 static const struct command *const groups[] = {
-  init_commands, root_commands, rp_commands, venue_commands, overlay_commands,
+  init_commands, root_commands, rp_commands, venue_commands, client_commands,
+  need_commands, overlay_commands,
   store_commands, scrub_commands, center_commands, center_gc_commands,
   transfer_commands, fetch_commands, key_commands, ticket_commands, hydrate_commands, serve_commands, stats_commands,
   help_commands,

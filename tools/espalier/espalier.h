@@ -110,6 +110,7 @@ extern const struct command init_commands[], root_commands[], rp_commands[],
   serve_commands[], stats_commands[], hydrate_commands[],
   center_commands[], center_gc_commands[],
   transfer_commands[], fetch_commands[], key_commands[], ticket_commands[],
+  client_commands[], need_commands[],
   help_commands[];
 
 /* The command that ARGV begins with; *WORDS gets how many words its name
@@ -160,6 +161,12 @@ extern const struct opt resource_options[2];
 extern int resources_parse (const struct args *args,
                             struct esp_resource **list, size_t *n);
 extern void resources_free (struct esp_resource *list, size_t n);
+
+/* The names of the needs that restore point UUID serves, an array; NULL after
+ * an error was printed.  And as text, "Office and CS2" (malloced).  need.c.
+ */
+extern json_t *needs_served_by (const esp_uuid *uuid);
+extern char *needs_text (json_t *names);
 
 /* An overlay's name on the command line.  0, or CLI_USAGE. */
 extern int export_parse_client (const struct args *args, const char *text,

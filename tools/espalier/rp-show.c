@@ -98,6 +98,7 @@ struct view {
   struct lock_pid *opened;
   size_t nopened;
   struct esp_profile profile;   /* its own; no boots: none */
+  json_t *needs;                /* names of those that it serves */
 };
 
 static void
@@ -112,6 +113,7 @@ view_clear (struct view *v)
   esp_overlay_info_list_clear (&v->overlays);
   free (v->opened);
   esp_profile_clear (&v->profile);
+  json_decref (v->needs);
 }
 
 /* One that is damaged is none: the next boot replaces it. */
@@ -150,7 +152,8 @@ view_load (struct view *v, const char *ref)
       esp_catalog_rp_list (cli_catalog (), &v->rp.uuid, &v->subtree) == -1 ||
       esp_catalog_venue_list (cli_catalog (), &v->rp.uuid, &v->starts) == -1 ||
       esp_overlay_list (esp_store_overlays_fd (cli.store), NULL,
-                        &v->overlays) == -1)
+                        &v->overlays) == -1 ||
+      !(v->needs = needs_served_by (&v->rp.uuid)))
     return CLI_FAILED;
   dir = esp_store_rp_dir (cli.store, &v->rp.uuid);
   if (dir >= 0)
@@ -295,6 +298,7 @@ show_json (const struct view *v)
   json_object_set_new (o, "chain", json_chain (v));
   json_object_set_new (o, "children", names_of (&v->children));
   json_object_set_new (o, "inherited_resources", inherited);
+  json_object_set (o, "needs", v->needs);
   json_object_set_new (o, "starts", json_starts (v));
   json_object_set_new (o, "overlays", overlays);
   json_object_set_new (o, "open_by", opened);
@@ -386,6 +390,8 @@ show_relations (const struct view *v)
 {
   CLEANUP_FREE char *uses = venue_index_text (&v->venues, &v->rp.uuid);
   const char *label;
+  json_t *need;
+  size_t n;
 
   label = "Children:";
   for (size_t i = 0; i < v->children.n; i++, label = "")
@@ -395,6 +401,11 @@ show_relations (const struct view *v)
     show_resource (label, &v->rp.resources[i], NULL);
   label = "Inherited:";
   each_inherited (v, print_inherited, &label);
+  label = "Serves:";
+  json_array_foreach (v->needs, n, need) {
+    field_text (label, json_string_value (need));
+    label = "";
+  }
   field ("Venues:", "%s", *uses ? uses : "none");
 }
 

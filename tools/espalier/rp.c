@@ -22,20 +22,29 @@ rp_done (const esp_uuid *uuid, const char *what)
 {
   CLEANUP_RP struct esp_rp rp = { 0 };
   CLEANUP_RP_INDEX struct rp_index index = { 0 };
+  CLEANUP_FREE char *serves = NULL;
   char buf[ESP_UUID_TEXT], size[16], own[16];
+  json_t *needs, *o = NULL;
 
   if (esp_catalog_rp_get (cli_catalog (), uuid, &rp) == -1) {
     esp_error ("restore point %s: %m", esp_uuid_text (uuid, buf));
     return CLI_FAILED;
   }
-  if (cli.json && rp_index_load (&index, NULL) != 0)
+  if ((cli.json && rp_index_load (&index, NULL) != 0) ||
+      !(needs = needs_served_by (uuid)))
     return CLI_FAILED;
+  serves = needs_text (needs);
+  if (cli.json) {
+    o = json_rp (&rp, &index, NULL);
+    json_object_set (o, "needs", needs);
+  }
+  json_decref (needs);
   esp_size_format (rp.size, size);
   esp_size_format (rp.data_blocks << ESP_BLOCK_SHIFT, own);
-  return cli_done (cli.json ? json_rp (&rp, &index, NULL) : NULL,
-                   "%s %s: %s, own data %s, %s", what, rp.name, size,
+  return cli_done (o, "%s %s: %s, own data %s, %s%s%s", what, rp.name, size,
                    rp.kind == ESP_RP_IN_PLACE ? "none (in place)" : own,
-                   esp_uuid_text (uuid, buf));
+                   esp_uuid_text (uuid, buf), *serves ? ", serves " : "",
+                   serves);
 }
 
 /* --- create --------------------------------------------------------------- */

@@ -404,7 +404,7 @@ static const struct opt disk_options[] = {
 };
 
 static const struct opt delete_options[] = {
-  { "force", 0, NULL, "delete its overlays, too", false },
+  { "force", 0, NULL, "delete its overlays, too; its clients then choose", false },
   { 0 },
 };
 
@@ -440,8 +440,8 @@ const struct command venue_commands[] = {
     "none: names that have an overlay already are refused.",
     venue_clone_options, 1, 1, 0, venue_clone_run },
   { "venue delete", "ID [--force]", "Delete a venue",
-    "Refused while clients have overlays of it, unless --force is given;\n"
-    "refused while a client is connected.",
+    "Refused while clients have overlays of it or are assigned to it, unless\n"
+    "--force is given; refused while a client is connected.",
     delete_options, 1, 1, 0, venue_delete_run },
   { 0 },
 };

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <jansson.h>
 
+#include "boot/needs.h"
 #include "catalog/catalog.h"
 #include "center/center.h"
 #include "overlay/admin.h"
@@ -103,5 +104,20 @@ extern json_t *json_venue_log (const struct esp_venue_log *log,
                                const struct rp_index *rps);
 extern json_t *json_overlay (const struct esp_overlay_info *o,
                              const struct rp_index *rps);
+
+/* --- clients and needs (json-site.c) -------------------------------------- */
+
+/* "mac", "uuid", "network". */
+extern const char *client_kind_name (enum esp_client_kind kind);
+/* LAST_SEEN: seconds since the epoch, 0: never. */
+extern json_t *json_client (const struct esp_client *client,
+                            uint64_t last_seen);
+/* ENTRY: what the operator said of it, or NULL. */
+extern json_t *json_client_seen (const struct esp_client_seen *seen,
+                                 const struct esp_client *entry);
+/* Without who serves it. */
+extern json_t *json_need (const struct esp_need *need);
+extern json_t *json_match (const struct esp_match *match,
+                           const struct esp_need *const *wanted, size_t n);
 
 #endif /* ESPALIER_SHOW_H */
