@@ -93,16 +93,32 @@ write_secret (struct esp_store *store, const char *key, const char *entry,
 }
 
 int
+chap_remove (struct esp_store *store, const char *key)
+{
+  CLEANUP_FREE char *entry = esp_path_component (key);
+
+  if (entry)
+    return remove_secret (store, key, entry);
+  esp_error ("malloc: %m");
+  return -1;
+}
+
+/* The transaction changes nothing; it keeps others away, and gc. */
+int
 esp_site_chap_set (struct esp_store *store, const char *key,
                    const char *secret)
 {
   CLEANUP_FREE char *entry = esp_path_component (key);
   CLEANUP_CLIENT struct esp_client client = { 0 };
+  CLEANUP_ROLLBACK struct esp_catalog *tx = NULL;
 
   if (!entry) {
     esp_error ("malloc: %m");
     return -1;
   }
+  if (esp_catalog_begin (store->catalog) == -1)
+    return -1;
+  tx = store->catalog;
   if (!secret)
     return remove_secret (store, key, entry);
   if (esp_catalog_client_get (store->catalog, key, &client) == -1)

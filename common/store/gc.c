@@ -106,6 +106,17 @@ gc_rp (void *arg, int dirfd, const char *name)
   return r;
 }
 
+/* What lies in keys/ may not be ours to look at. */
+static int
+gc_secrets (struct gc *g)
+{
+  CLEANUP_CLOSE int fd = g->store->dirs[STORE_KEYS] == -1 ? -1
+    : esp_open_dir (g->store->dirs[STORE_KEYS], "chap");
+
+  g->below = "keys/chap";
+  return fd == -1 ? 0 : esp_each_entry (fd, gc_unfinished, g);
+}
+
 static int
 gc_documents (struct gc *g)
 {
@@ -117,6 +128,11 @@ gc_documents (struct gc *g)
   tx = esp_store_catalog (g->store);
   g->below = "venues";
   r = esp_each_entry (esp_store_venues_fd (g->store), gc_unfinished, g);
+  g->below = ".";               /* clients, needs */
+  if (r == 0)
+    r = esp_each_entry (esp_store_fd (g->store), gc_unfinished, g);
+  if (r == 0)
+    r = gc_secrets (g);
   if (r == 0)
     r = esp_each_entry (esp_store_rps_fd (g->store), gc_rp, g);
   return r;

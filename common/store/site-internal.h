@@ -49,5 +49,7 @@ extern int site_release_venue (struct esp_store *store, const char *id,
 /* --- chap.c ------------------------------------------------------------- */
 /* Is there a secret of client KEY?  1, 0, or -1: nobody may look. */
 extern int chap_exists (struct esp_store *store, const char *key);
+/* Within a transaction: remove it, if it is there. */
+extern int chap_remove (struct esp_store *store, const char *key);
 
 #endif /* ESPALIER_SITE_INTERNAL_H */

@@ -225,8 +225,7 @@ esp_site_client_delete (struct esp_store *store, const char *key)
   --list.n;
   memmove (old, old + 1, (size_t) (list.client + list.n - old) * sizeof *old);
   if (esp_catalog_client_set_all (store->catalog, &list) == -1 ||
-      (chap_exists (store, key) == 1 &&
-       esp_site_chap_set (store, key, NULL) == -1) ||
+      (chap_exists (store, key) == 1 && chap_remove (store, key) == -1) ||
       site_write_clients (store, &list) == -1)
     return -1;
   return esp_catalog_commit (ESP_STEAL (tx));

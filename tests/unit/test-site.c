@@ -82,6 +82,16 @@ at (const char *name)
 }
 
 static void
+write_text (const char *name, const char *text)
+{
+  FILE *f = fopen (at (name), "w");
+
+  assert_non_null (f);
+  fputs (text, f);
+  assert_int_equal (fclose (f), 0);
+}
+
+static void
 fails (int r, int err, const char *text)
 {
   assert_int_equal (r, -1);
@@ -373,6 +383,36 @@ secret_goes_with_its_client (void **state)
                     -1);
 }
 
+static void
+count_removed (void *arg, const char *what, uint64_t bytes)
+{
+  (void) bytes;
+  snprintf (found + strlen (found), sizeof found - strlen (found), "%s\n", what);
+  ++*(unsigned *) arg;
+}
+
+/* What a crash left while a document or a secret was being written. */
+static void
+unfinished_files_go (void **state)
+{
+  unsigned n = 0, removed;
+  uint64_t freed;
+
+  (void) state;
+  add (MAC, "", "");
+  ok (esp_site_chap_set (store, MAC, SECRET));
+  write_text (".0123456789abcdef.new", "x");
+  write_text ("keys/chap/.0123456789abcdef.new", SECRET);
+  found[0] = 0;
+  ok (esp_store_gc (store, false, count_removed, &n, &freed, &removed));
+  assert_int_equal (n, 2);
+  assert_non_null (strstr (found, "keys/chap/.0123456789abcdef.new"));
+  assert_int_equal (access (at ("clients"), F_OK), 0);
+  CLEANUP_FREE char *secret = esp_site_chap_get (store, MAC);
+  assert_string_equal (secret, SECRET);
+  assert_int_equal (access (at ("keys/chap/.0123456789abcdef.new"), F_OK), -1);
+}
+
 /* --- needs ------------------------------------------------------------------- */
 
 static struct esp_resource takes[] = {
@@ -623,16 +663,6 @@ document_that_was_lost_comes_back (void **state)
 }
 
 static void
-write_text (const char *name, const char *text)
-{
-  FILE *f = fopen (at (name), "w");
-
-  assert_non_null (f);
-  fputs (text, f);
-  assert_int_equal (fclose (f), 0);
-}
-
-static void
 damaged_document_is_written_again (void **state)
 {
   struct esp_client x = client (MAC2, "", "");
@@ -826,6 +856,7 @@ main (void)
     T (secrets_are_private),
     T (bad_secrets_are_refused),
     T (secret_goes_with_its_client),
+    T (unfinished_files_go),
     T (needs_are_added_changed_deleted),
     T (bad_needs_are_refused),
     T (settings_raise_the_version),
