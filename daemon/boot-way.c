@@ -18,6 +18,7 @@
 #include "boot/address.h"
 #include "bridge.h"
 #include "daemon.h"
+#include "files.h"
 #include "store/site.h"
 #include "util/cleanup.h"
 #include "util/file.h"
@@ -167,15 +168,10 @@ nbd_cmdline (struct plan *plan)
 static int
 plan_nbdroot (struct plan *plan, struct esp_script_path *path)
 {
-  if (!*plan->settings->kernel) {
-    esp_error ("venue %s has no kernel: espalier venue set %s --kernel FILE",
-               plan->venue->id, plan->venue->id);
-    return -1;
-  }
   path->kernel = venue_url (plan, "kernel", 0);
   path->cmdline = nbd_cmdline (plan);
-  if (*plan->settings->initrd && !(path->initrd = venue_url (plan, "initrd",
-                                                             0)))
+  if (files_has_initrd (plan->settings) &&
+      !(path->initrd = venue_url (plan, "initrd", 0)))
     return -1;
   return path->kernel && path->cmdline ? 0 : -1;
 }

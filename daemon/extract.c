@@ -15,6 +15,8 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +53,8 @@ struct work {
   unsigned ndevices;
   char device[DEVICES][IMAGE_DEVICE_MAX];
   bool unreadable;              /* the disk itself failed */
+  bool too_big;                 /* a file is larger than FILE_SIZE */
+  bool alone;                   /* a kernel without an initrd will do */
 };
 
 static void
@@ -121,6 +125,8 @@ run_fstest (struct work *w, const char *command, const char *a, const char *b,
   }
   if (says_unreadable (err))
     w->unreadable = true;
+  if (WIFSIGNALED (status) && WTERMSIG (status) == SIGXFSZ && b)
+    w->too_big = true;
   return WIFEXITED (status) && WEXITSTATUS (status) == 0 ? 0 : 1;
 }
 
@@ -258,7 +264,10 @@ copy_initrd (struct work *w, const char *device, const char *dir,
   return r;
 }
 
-/* The kernel DIR "vmlinuz" or "vmlinuz-VERSION", or its initrd. */
+/* The kernel DIR "vmlinuz" or "vmlinuz-VERSION", or its initrd.  One that has
+ * none, or cannot be read (a link to nowhere), is not what one would boot: the
+ * answer is the same whichever of the two is asked for.
+ */
 static int
 copy_kernel (struct work *w, const char *device, const char *dir,
              const char *version)
@@ -269,14 +278,15 @@ copy_kernel (struct work *w, const char *device, const char *dir,
   snprintf (path, sizeof path, "%svmlinuz%s%s", dir, *version ? "-" : "",
             version);
   r = copy (w, device, path);
-  if (r == 0 && strcmp (w->want, EXTRACT_INITRD) == 0)
+  if (r == 0 && !w->alone) {
     r = copy_initrd (w, device, dir, version);
+    if (r == 0 && strcmp (w->want, EXTRACT_KERNEL) == 0)
+      r = copy (w, device, path);
+  }
   return r;
 }
 
-/* Links to the newest kernel first, as their makers want it; then by version:
- * one that has no initrd, or is a link to nowhere, gives way to the next.
- */
+/* Links to the newest kernel first, as their makers want it; then by version. */
 static int
 kernels_in (struct work *w, const char *device, const char *dir, bool links)
 {
@@ -300,17 +310,27 @@ kernels_in (struct work *w, const char *device, const char *dir, bool links)
 }
 
 static int
-want_default (struct work *w)
+look_in_places (struct work *w)
 {
   static const struct { const char *dir; bool links; } places[] = {
     { "/", true }, { "/boot/", true }, { "/boot/", false }, { "/", false } };
   int r = 1;
 
-  if (find_devices (w) == -1)
-    return -1;
   for (unsigned p = 0; p < sizeof places / sizeof places[0] && r == 1; p++)
     for (unsigned i = 0; i < w->ndevices && r == 1; i++)
       r = kernels_in (w, w->device[i], places[p].dir, places[p].links);
+  return r;
+}
+
+static int
+want_default (struct work *w)
+{
+  int r = find_devices (w) == -1 ? -1 : look_in_places (w);
+
+  if (r == 1 && strcmp (w->want, EXTRACT_KERNEL) == 0) {
+    w->alone = true;
+    r = look_in_places (w);
+  }
   return r;
 }
 
@@ -356,24 +376,47 @@ look_for (struct work *w, const char *dir, char *buf, size_t size)
   return false;
 }
 
-static int
-not_there (struct work *w)
+/* What DEVICE was to be, where one was given: say what there is. */
+static void
+look_everywhere (struct work *w, char *has, size_t size)
 {
-  bool path = image_path_is (w->want);
-  char name[ESP_NAME_MAX + 1] = "?", has[512], want[200];
-  struct image_path p = { 0 };
-  uint64_t created;
+  w->ndevices = 0;
+  if (find_devices (w) == -1 ||
+      (!look_for (w, "/boot/", has, size) && !look_for (w, "/", has, size)))
+    snprintf (has, size, "there is no file system that GRUB can read");
+}
 
-  esp_catalog_rp_name (esp_store_catalog (daemon_store ()), w->tip, name,
-                       &created);
+/* It failed for another reason than that nothing is there; -1, reported. */
+static int
+failed (const struct work *w, const char *name)
+{
   if (w->unreadable) {
     esp_error ("disk 0 (restore point %s) cannot be read", name);
     errno = EIO;
     return -1;
   }
-  if (!look_for (w, "/boot/", has, sizeof has) &&
-      !look_for (w, "/", has, sizeof has))
-    snprintf (has, sizeof has, "there is no file system that GRUB can read");
+  if (w->too_big) {
+    esp_error ("%s of disk 0 (restore point %s) is larger than %llu MiB",
+               w->want, name, FILE_SIZE >> 20);
+    errno = EFBIG;
+    return -1;
+  }
+  return 0;
+}
+
+static int
+not_there (struct work *w)
+{
+  char name[ESP_NAME_MAX + 1] = "?", has[512], want[200];
+  struct image_path p = { 0 };
+  bool path = image_path_is (w->want);
+  uint64_t created;
+
+  esp_catalog_rp_name (esp_store_catalog (daemon_store ()), w->tip, name,
+                       &created);
+  if (failed (w, name) == -1)
+    return -1;
+  look_everywhere (w, has, sizeof has);
   if (path && image_path_parse (w->want, &p) == 0)
     esp_escape (p.path, want, sizeof want);
   else

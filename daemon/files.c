@@ -68,7 +68,7 @@ open_file (const char *spec, const esp_uuid *tip, char tag[TAG_MAX])
 static unsigned
 status_of (int err)
 {
-  return err == ENOENT ? 404 : err == EINVAL ? 500 : 503;
+  return err == ENOENT ? 404 : err == EINVAL || err == EFBIG ? 500 : 503;
 }
 
 static int

@@ -83,6 +83,8 @@ mount_clear (void)
 void
 mount_close (struct mount *m)
 {
+  int err = errno;
+
   if (m->pid > 0)
     child_end (m->pid, END_MS);
   if (m->dir) {
@@ -92,6 +94,7 @@ mount_close (struct mount *m)
   free (m->file);
   free (m->dir);
   memset (m, 0, sizeof *m);
+  errno = err;
 }
 
 /* What nbdfuse said, without its name, as one line. */

@@ -98,14 +98,15 @@ check_file (const struct args *args, const char *option, const char *path)
   return 0;
 }
 
-/* "image:/boot/vmlinuz", "image:(msdos1)/vmlinuz". */
+/* "/boot/vmlinuz", "(msdos1)/vmlinuz", "(lvm/debian-root)/vmlinuz". */
 static bool
 image_path_ok (const char *path)
 {
-  const char *slash = strchr (path, '/');
+  const char *close = *path == '(' ? strchr (path, ')') : NULL;
 
-  return slash && slash[1] &&
-    (slash == path || (path[0] == '(' && slash[-1] == ')'));
+  if (close)
+    path = close + 1;
+  return path[0] == '/' && path[1];
 }
 
 static int
