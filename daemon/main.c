@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "api.h"
 #include "boot.h"
 #include "bridge.h"
 #include "daemon.h"
@@ -41,6 +42,7 @@ static const struct part {
   void (*stop) (void);
 } parts[] = {
   { daemon_start, daemon_stop },
+  { api_start, api_stop },
   { stack_start, stack_stop },
   { files_start, files_stop },
   { bridge_start, bridge_stop },

@@ -3,10 +3,13 @@
 
 #include <config.h>
 
+#include "api.h"
 #include "boot.h"
 #include "daemon.h"
 #include "files.h"
 #include "http.h"
+#include "metrics.h"
+#include "page.h"
 #include "peers.h"
 #include "san.h"
 
@@ -28,6 +31,20 @@ const struct route routes[] = {
   { "/boot.ipxe", boot_script },
   { "/healthz", healthz },
   { "/peer/venues", peers_handler },
+  { "/", page_handle },
+  { "/page/*", page_file_handle },
+  { "/api/state", api_state_handle },
+  { "/api/tree", api_tree_handle },
+  { "/api/venues", api_venues_handle },
+  { "/api/venues/*", api_venue_handle },
+  { "/api/clients", api_clients_handle },
+  { "/api/overlays", api_overlays_handle },
+  { "/api/hydration", api_hydration_handle },
+  { "/api/cache", api_cache_handle },
+  { "/api/centers", api_centers_handle },
+  { "/api/boots", api_boots_handle },
+  { "/api/server", api_server_handle },
+  { "/metrics", metrics_handle },
   { "/venues/*/disk/*", san_disk },
   { "/venues/*/kernel", files_kernel },
   { "/venues/*/initrd", files_initrd },

@@ -216,30 +216,6 @@ section_begin (const struct section *s, bool rates)
   return table_new (header);
 }
 
-/* Several processes see the same thing. */
-static bool
-is_shared (const struct line *l, unsigned n)
-{
-  if (l->kind == ESP_STATS_TIER)
-    return strcmp (l->name, "memory") != 0;
-  return !((l->kind == ESP_STATS_VENUE || l->kind == ESP_STATS_EXPORT) &&
-           n == ESP_DISK_CONNECTIONS);
-}
-
-static void
-add_line (struct line *sum, const struct line *l)
-{
-  bool gauge;
-
-  for (unsigned i = 0; esp_stats_counter_name (l->kind, i, &gauge); i++) {
-    if (!gauge || !is_shared (l, i))
-      sum->c[i] += l->c[i];
-    else if (l->c[i] > sum->c[i])
-      sum->c[i] = l->c[i];
-    sum->rate[i] += l->rate[i];
-  }
-}
-
 static void
 print_row (struct table *t, const struct section *s, const struct line *l,
            bool rates)
@@ -249,7 +225,7 @@ print_row (struct table *t, const struct section *s, const struct line *l,
     cell (t, &s->column[i], l, rates);
 }
 
-/* Lines of S from I on; returns how many were printed. */
+/* Returns how many were printed. */
 static size_t
 print_rows (struct table *t, const struct section *s,
             const struct sample *sample, const struct choice *choice,
@@ -261,10 +237,8 @@ print_rows (struct table *t, const struct section *s,
     struct line sum = sample->line[i];
     if (sum.kind != s->kind || !choice_has (choice, &sum))
       continue;
-    while (!s->each && i + 1 < sample->n &&
-           sample->line[i + 1].kind == s->kind &&
-           strcmp (sample->line[i + 1].name, sum.name) == 0)
-      add_line (&sum, &sample->line[++i]);
+    if (!s->each)
+      i += sample_sum (sample, i, &sum) - 1;
     print_row (t, s, &sum, rates);
     rows++;
   }

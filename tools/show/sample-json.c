@@ -48,14 +48,13 @@ set_names (json_t *o, const struct line *l, struct esp_catalog *catalog)
   json_object_set_new (o, "pid", json_integer (l->pid));
 }
 
-json_t *
-line_json (const struct line *l, struct esp_catalog *catalog, bool with_rates)
+void
+line_counters_json (json_t *o, const struct line *l, bool with_rates)
 {
-  json_t *o = json_object (), *rates = json_object ();
+  json_t *rates = json_object ();
   const char *key;
   bool gauge;
 
-  set_names (o, l, catalog);
   for (unsigned i = 0; (key = esp_stats_counter_name (l->kind, i, &gauge));
        i++) {
     json_object_set_new (o, key, strcmp (key, "out") == 0
@@ -68,6 +67,15 @@ line_json (const struct line *l, struct esp_catalog *catalog, bool with_rates)
   if (with_rates && l->kind != ESP_STATS_PROCESS)
     json_object_set (o, "per_second", rates);
   json_decref (rates);
+}
+
+json_t *
+line_json (const struct line *l, struct esp_catalog *catalog, bool rates)
+{
+  json_t *o = json_object ();
+
+  set_names (o, l, catalog);
+  line_counters_json (o, l, rates);
   return o;
 }
 

@@ -75,9 +75,8 @@ compare (const void *a, const void *b)
   return x->row < y->row ? -1 : x->row > y->row;
 }
 
-/* The same row in BEFORE; of another client that has its number now, NULL. */
-static const struct line *
-same_before (const struct sample *before, const struct line *l)
+const struct line *
+sample_same (const struct sample *before, const struct line *l)
 {
   const struct line *o = before->n == 0 ? NULL
     : bsearch (l, before->line, before->n, sizeof *l, compare);
@@ -109,7 +108,7 @@ static void
 set_rates (struct line *l, const struct sample *now,
            const struct sample *before)
 {
-  const struct line *o = same_before (before, l);
+  const struct line *o = sample_same (before, l);
   double us = elapsed (l, o, before);
   bool gauge;
 
@@ -137,4 +136,42 @@ sample_load (struct sample *out, const char *dir, const struct sample *before)
   for (size_t i = 0; before && i < out->n; i++)
     set_rates (&out->line[i], out, before);
   return 0;
+}
+
+/* --- what several processes count under one name ---------------------------- */
+
+/* Several processes see the same thing. */
+static bool
+is_shared (const struct line *l, unsigned n)
+{
+  if (l->kind == ESP_STATS_TIER)
+    return strcmp (l->name, "memory") != 0;
+  return !((l->kind == ESP_STATS_VENUE || l->kind == ESP_STATS_EXPORT) &&
+           n == ESP_DISK_CONNECTIONS);
+}
+
+static void
+add_line (struct line *sum, const struct line *l)
+{
+  bool gauge;
+
+  for (unsigned i = 0; esp_stats_counter_name (l->kind, i, &gauge); i++) {
+    if (!gauge || !is_shared (l, i))
+      sum->c[i] += l->c[i];
+    else if (l->c[i] > sum->c[i])
+      sum->c[i] = l->c[i];
+    sum->rate[i] += l->rate[i];
+  }
+}
+
+size_t
+sample_sum (const struct sample *sample, size_t i, struct line *sum)
+{
+  size_t n = 1;
+
+  *sum = sample->line[i];
+  while (i + n < sample->n && sample->line[i + n].kind == sum->kind &&
+         strcmp (sample->line[i + n].name, sum->name) == 0)
+    add_line (sum, &sample->line[i + n++]);
+  return n;
 }

@@ -35,6 +35,18 @@ extern int sample_load (struct sample *out, const char *dir,
 extern void sample_clear (struct sample *sample);
 #define CLEANUP_SAMPLE __attribute__ ((cleanup (sample_clear)))
 
+/* The same row in BEFORE; NULL, also for another client that has its number
+ * now.
+ */
+extern const struct line *sample_same (const struct sample *before,
+                                       const struct line *line);
+/* Line I and those of its kind and name behind it as one: sums, but for what
+ * is a state, a measurement, or shared by the processes: there the highest.
+ * Returns how many lines that are.
+ */
+extern size_t sample_sum (const struct sample *sample, size_t i,
+                          struct line *sum);
+
 /* --- sample-json.c -------------------------------------------------------- */
 
 /* What people call LINE; BUF is for a restore point, whose name CATALOG (or
@@ -43,6 +55,9 @@ extern void sample_clear (struct sample *sample);
 extern const char *line_name (const struct line *line,
                               struct esp_catalog *catalog,
                               char buf[ESP_NAME_MAX + 1]);
+/* Set LINE's counters in O; RATES: what grew a second, too. */
+extern void line_counters_json (json_t *o, const struct line *line,
+                                bool rates);
 /* The object of a row; RATES: with what grew a second. */
 extern json_t *line_json (const struct line *line,
                           struct esp_catalog *catalog, bool rates);
