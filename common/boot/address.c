@@ -247,6 +247,12 @@ esp_networks_canonical (const char *list)
     esp_error ("malloc: %m");
     return NULL;
   }
+  if (*list && !list[strspn (list, blank)]) {
+    errno = EINVAL;
+    esp_error ("a list of blanks is no list of networks: leave it empty to"
+               " allow everybody");
+    return NULL;
+  }
   for (list += strspn (list, blank); *list; list += strspn (list, blank)) {
     size_t len = strcspn (list, blank);
 

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 
 #include "boot/address.h"
+#include "util/cleanup.h"
 
 /* --- addresses ----------------------------------------------------------- */
 
@@ -153,6 +154,31 @@ lists_of_networks_allow (void **state)
   assert_false (esp_networks_allow ("10.0.0.1/24", "10.0.0.1"));
   assert_false (esp_networks_allow (" , ", "10.0.0.9"));
   assert_true (esp_networks_allow (" 10.0.0.9 ,", "10.0.0.9"));
+}
+
+static void
+canonical_is (const char *list, const char *want)
+{
+  CLEANUP_FREE char *s = esp_networks_canonical (list);
+
+  if (!s != !want || (s && strcmp (s, want) != 0))
+    fail_msg ("\"%s\" is \"%s\"", list, s ? s : "refused");
+}
+
+static void
+lists_of_networks_have_one_text (void **state)
+{
+  (void) state;
+  canonical_is ("", "");
+  canonical_is ("10.0.0.0/24", "10.0.0.0/24");
+  canonical_is (" 10.0.0.5/32,FD00::/64\t10.0.0.5 ", "10.0.0.5 fd00::/64");
+  canonical_is ("10.0.0.0/8 10.0.0.0/9 10.0.0.0/8", "10.0.0.0/8 10.0.0.0/9");
+  canonical_is ("1:2:3::5:6:7:8,::,::/0", "1:2:3:0:5:6:7:8 :: ::/0");
+  canonical_is (" , ", NULL);
+  assert_non_null (strstr (unit_error, "leave it empty"));
+  canonical_is ("10.0.0.0/8 cafe", NULL);
+  assert_non_null (strstr (unit_error, "\"cafe\" is no network"));
+  canonical_is ("10.0.0.1/8", NULL);
 }
 
 /* A random address in a random network against bit by bit. */
@@ -314,6 +340,7 @@ main (void)
     cmocka_unit_test (bits_behind_the_prefix_are_told),
     cmocka_unit_test (network_has_its_addresses),
     cmocka_unit_test (lists_of_networks_allow),
+    cmocka_unit_test (lists_of_networks_have_one_text),
     cmocka_unit_test (network_of_any_length_agrees_with_bits),
     cmocka_unit_test (keys_have_one_text),
     cmocka_unit_test (bad_keys_are_refused),
