@@ -8,6 +8,9 @@
  * and the order to end, an eventfd.
  *
  *   STARTING ──greeting──► UP ──ended──► DOWN ──0, 1, 2, 4 … 30 s──► STARTING
+ *
+ * One that is up is asked again now and then: while it does not answer it counts
+ * as DOWN, but is left alone.
  */
 
 #include <config.h>
@@ -37,7 +40,7 @@
 #define WAIT_MAX 30             /* seconds between two starts */
 #define STEADY 60               /* seconds up, and waiting begins at 0 again */
 #define END_MS 10000            /* from SIGTERM to SIGKILL */
-#define ASK_EVERY 5000          /* ms, of a server that is not ours */
+#define ASK_EVERY 5000          /* ms; who has not answered by then, does not */
 #define GREETING "NBDMAGIC"
 
 /* Protects INFO. */
@@ -187,31 +190,54 @@ end_server (void)
   close_log ();
 }
 
+/* Asked when, esp_now_us, on PROBE (-1: not now), and what came of it. */
+struct asking { int probe; uint64_t at; bool answers; };
+
+static void
+see_answer (struct asking *a, bool readable)
+{
+  bool late = esp_now_us () - a->at > ASK_EVERY * 1000ull;
+
+  if (readable && end_probe (&a->probe) && !a->answers) {
+    a->answers = true;
+    set_state (STACK_UP, server.pid, "");
+    log_info ("the stack serves (process %d)", (int) server.pid);
+  }
+  if (late && a->probe != -1 && a->answers) {
+    a->answers = false;
+    set_state (STACK_DOWN, server.pid, "it does not answer");
+    esp_error ("the stack does not answer (process %d)", (int) server.pid);
+  }
+  if (late && a->probe == -1) {
+    a->probe = begin_probe ();
+    a->at = esp_now_us ();
+  }
+}
+
 /* Until the process has ended, or we are told to. */
 static void
 watch (void)
 {
-  CLEANUP_CLOSE int probe = begin_probe ();
+  struct asking asking = { .probe = begin_probe (), .at = esp_now_us () };
   enum { STOP, ENDED, LOG, PROBE, N };
+  bool over = false;
 
-  for (;;) {
+  while (!over) {
     struct pollfd p[N] = {
       [STOP] = { .fd = stop_fd, .events = POLLIN },
       [ENDED] = { .fd = server.pidfd, .events = POLLIN },
       [LOG] = { .fd = server.log, .events = POLLIN },
-      [PROBE] = { .fd = probe, .events = POLLIN },
+      [PROBE] = { .fd = asking.probe, .events = POLLIN },
     };
-    if (poll (p, N, -1) == -1 && errno != EINTR)
-      return;
+    if (poll (p, N, 1000) == -1)
+      continue;
     if (p[LOG].revents)
       drain_log ();
-    if (p[PROBE].revents && end_probe (&probe)) {
-      set_state (STACK_UP, server.pid, "");
-      log_info ("the stack serves (process %d)", (int) server.pid);
-    }
-    if (p[STOP].revents || p[ENDED].revents)
-      return;
+    see_answer (&asking, p[PROBE].revents != 0);
+    over = p[STOP].revents || p[ENDED].revents;
   }
+  if (asking.probe != -1)
+    close (asking.probe);
 }
 
 static void

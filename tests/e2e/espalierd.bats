@@ -105,6 +105,32 @@ stack_pid () { sed -n 's/.*the stack serves (process \([0-9]*\))/\1/p' espalierd
     stop_espalierd
 }
 
+@test "a stack that hangs counts as down, and as up when it goes on" {
+    cafe
+    start_espalierd
+    stack=$(stack_pid)
+    kill -STOP "$stack"
+    wait_for "that to be noticed" eval '[ "$(curl -sS -o /dev/null -w "%{http_code}" "$WEB/healthz?stack")" = 503 ]'
+    logged 'the stack does not answer'
+    kill -CONT "$stack"
+    wait_for "its return" curl -fsS -o /dev/null "$WEB/healthz?stack"
+    [ "$(stack_pid)" = "$stack" ]
+    stop_espalierd
+}
+
+@test "all addresses are IPv4 and IPv6" {
+    [ -e /proc/net/if_inet6 ] && grep -q '^00000000000000000000000000000001 ' /proc/net/if_inet6 || skip "no IPv6"
+    cafe
+    start_espalierd --listen :0 --nbd-listen :0
+    for host in 127.0.0.1 '[::1]'; do
+        curl -fsS "http://$host:${WEB##*:}/healthz"
+        nbdinfo --size "nbd://$host:$NBD_PORT/cafe"
+    done
+    logged 'debug: 127.0.0.1 GET'       # not ::ffff:127.0.0.1
+    logged 'debug: ::1 GET'
+    stop_espalierd
+}
+
 @test "a stack that cannot start: the daemon says why, answers, tries again" {
     cafe
     printf '#!/bin/sh\necho run >>"%s/runs"\necho "out of cheese" >&2; exit 3\n' "$D" >bad
