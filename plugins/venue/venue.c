@@ -52,15 +52,6 @@
  */
 #define OPEN_TRIES 5
 
-/* Parameters; not changed once the server runs. */
-static char *store_path;                /* absolute */
-static const char *start_ref;           /* start= as given, or NULL */
-static esp_uuid start_uuid;
-const char *default_venue;
-const esp_uuid *start;
-static char *audit_path;                /* absolute, or NULL */
-static struct esp_gate_params gate = { .peer = nbdkit_peer_name };
-
 struct esp_store *store;
 static struct esp_stats *stats;         /* open as long as the store */
 
@@ -80,8 +71,7 @@ venue_load (void)
 static void
 venue_unload (void)
 {
-  free (store_path);
-  free (audit_path);
+  params_free ();
 }
 
 static void
@@ -97,104 +87,14 @@ venue_dump_plugin (void)
 }
 
 static int
-config_required (const char *value)
-{
-  int b = nbdkit_parse_bool (value);
-
-  if (b == -1) {
-    nbdkit_error ("require-ticket=%s: give on or off", value);
-    return -1;
-  }
-  gate.require_ticket = b;
-  return 0;
-}
-
-static int
-config_audit (const char *value)
-{
-  free (audit_path);
-  gate.audit = audit_path = nbdkit_absolute_path (value);
-  return audit_path ? 0 : -1;
-}
-
-static int
-venue_config (const char *key, const char *value)
-{
-  if (strcmp (key, "store") == 0)
-    return esp_stack_set_store (value);
-
-  if (strcmp (key, "venue") == 0) {
-    if (esp_name_check (value, "venue") == -1)
-      return -1;
-    default_venue = value;
-    return 0;
-  }
-
-  if (strcmp (key, "start") == 0) {
-    start_ref = value;
-    return 0;
-  }
-
-  if (strcmp (key, "require-ticket") == 0)
-    return config_required (value);
-
-  if (strcmp (key, "audit") == 0)
-    return config_audit (value);
-
-  nbdkit_error ("unknown parameter '%s': venue takes store=DIR, venue=ID, "
-                "start=RP, require-ticket=on|off and audit=FILE", key);
-  return -1;
-}
-
-#define venue_config_help                                               \
-  "[store=]<DIR>         The store (default $ESPALIER_STORE, else\n"    \
-  "                      /var/lib/espalier for root and the user's\n"   \
-  "                      data directory for others).\n"                 \
-  "venue=<ID>            The venue of clients that name none.\n"        \
-  "start=<RP>            Serve this restore point and what descends\n"  \
-  "                      from it only.\n"                               \
-  "require-ticket=<BOOL> Open nothing without a ticket (default off).\n" \
-  "audit=<FILE>          Append a line for each open, refused or not."
-
-static int
-venue_config_complete (void)
-{
-  store_path = esp_store_default_path (esp_stack_get_store ());
-  return store_path ? 0 : -1;
-}
-
-/* Resolve start= and make sure that venue= can be served. */
-static int
-check_parameters (struct esp_store *s)
-{
-  struct esp_export export = { .is_rp = false };
-  CLEANUP_RP struct esp_rp rp = { 0 };
-  esp_uuid tip;
-
-  if (start_ref) {
-    if (esp_catalog_rp_find (esp_store_catalog (s), start_ref, &rp) == -1)
-      return -1;
-    start_uuid = rp.uuid;
-    start = &start_uuid;
-  }
-
-  if (!default_venue)
-    return 0;
-  snprintf (export.name, sizeof export.name, "%s", default_venue);
-  return esp_export_tip (s, &export, start, &tip);
-}
-
-static int
 venue_get_ready (void)
 {
-  struct esp_store *s = esp_store_open (store_path);
+  struct esp_store *s = esp_store_open (params_store);
   int r;
 
   if (!s)
     return -1;
-  r = check_parameters (s);
-  if (r == 0)
-    r = esp_gate_check (s, &gate);
+  r = params_check (s);
   esp_store_close (s);
   if (r == -1)
     return -1;
@@ -209,13 +109,13 @@ static int
 venue_after_fork (void)
 {
   esp_raise_open_files ();
-  store = esp_store_open (store_path);
+  store = esp_store_open (params_store);
   if (!store || esp_image_keep_idle (true) == -1)
     return -1;
   CLEANUP_FREE char *dir = esp_stats_dir (store);
   if (dir)
     stats = esp_stats_open (dir, "nbdkit");
-  esp_gate_open (store, &gate);
+  esp_gate_open (store, &params_gate);
   return stats ? 0 : -1;
 }
 
@@ -505,7 +405,7 @@ static struct nbdkit_plugin plugin = {
   .dump_plugin = venue_dump_plugin,
   .config = venue_config,
   .config_complete = venue_config_complete,
-  .config_help = venue_config_help,
+  .config_help = VENUE_HELP,
   .magic_config_key = "store",
   .get_ready = venue_get_ready,
   .after_fork = venue_after_fork,
