@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "boot/ticket.h"
 #include "config-internal.h"
 #include "util/cleanup.h"
 
@@ -36,7 +37,7 @@ const struct config_name config_names[] = {
   { "menu-timeout", KIND_SECONDS, AT (menu_timeout), "SECONDS", "until a menu takes its default (10); 0: never", 0, DAY, false },
   { "shell", KIND_ON_OFF, AT (shell), "on|off", "offer iPXE's shell (off)", 0, 0, false },
   { "require-ticket", KIND_ON_OFF, AT (require_ticket), "on|off", "open nothing over NBD without a ticket (off)", 0, 0, true },
-  { "ticket-opens", KIND_SECONDS, AT (ticket_opens), "SECONDS", "until when a ticket has to be used first (10m)", 1, 365 * DAY, false },
+  { "ticket-opens", KIND_SECONDS, AT (ticket_opens), "SECONDS", "until when a ticket has to be used first (10m)", 1, ESP_TICKET_OPENS_MAX, false },
   { "ticket-valid", KIND_SECONDS, AT (ticket_valid), "SECONDS", "until when it may be used again (7d)", 1, 365 * DAY, false },
   { "ticket-address", KIND_ON_OFF, AT (ticket_address), "on|off", "bind tickets to the client's address (on)", 0, 0, false },
   { "audit", KIND_PATH, AT (audit), "FILE", "who opened what (STORE/run/audit.log); empty: none", 0, 0, true },

@@ -36,6 +36,8 @@ daemon_export (const struct config *config, const struct esp_export *e,
                const char *address, char buf[ESP_EXPORT_MAX])
 {
   struct esp_ticket t = { .export = *e, .readonly = e->client[0] == 0 };
+  uint32_t valid = config->ticket_valid;
+  uint32_t opens = config->ticket_opens < valid ? config->ticket_opens : valid;
   const struct esp_ticket_key *k;
 
   t.export.ticket[0] = 0;
@@ -45,6 +47,5 @@ daemon_export (const struct config *config, const struct esp_export *e,
   if (config->ticket_address)
     snprintf (t.address, sizeof t.address, "%s", address);
   k = daemon_ticket_key ();
-  return k ? esp_ticket_issue (k, &t, config->ticket_opens,
-                               config->ticket_valid, buf) : -1;
+  return k ? esp_ticket_issue (k, &t, opens, valid, buf) : -1;
 }

@@ -120,6 +120,17 @@ networks ()
     [ "$(grep -c 'result=ok' audit) $(grep -c 'result=refused' audit) $(wc -l <audit)" = "2 8 10" ]
 }
 
+@test "tickets: those of the command open what they say, and those of the document are good to it" {
+    setup_store
+    serve a require-ticket=on
+    client "$(espalier ticket create cafe/1@s)" 'h.pwrite(b"x", 0)'
+    client "$(espalier ticket create cafe --read-only)" 'assert h.is_read_only()'
+    refused "$(espalier ticket create cafe@s --address 10.0.0.7)"
+    espalier ticket show "$(ticket cafe/0@s --address 10.0.0.7)" --address 10.0.0.7 >shown
+    not espalier ticket show "$(ticket cafe/0@s --address 10.0.0.7)" --address 10.0.0.8
+    not grep -q '+AQ' shown
+}
+
 @test "tickets: of another client, disk, venue, key, and what somebody made up" {
     setup_store
     serve a require-ticket=on
