@@ -11,12 +11,15 @@
  *   need=NAME (many), ticked             needs, and that they were chosen here
  *   venue=ID, try=N                      boot it; the N-th time since it failed
  *
+ * IDs and needs are written as esp_script_encode does.
+ *
  * Everything but a malformed request is answered with 200 and a script, since
  * iPXE shows nothing of another answer.
  */
 
 #include <config.h>
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,11 +141,13 @@ static void
 read_needs (struct visit *v)
 {
   CLEANUP_CLIENT_SEEN struct esp_client_seen seen = { 0 };
+  char text[1024 + 1];
   const char *name;
 
   for (unsigned i = 0; i < BOOT_NEEDS_MAX &&
          (name = request_query_nth (v->r, "need", i)); ++i)
-    add_need (v, name, strlen (name));
+    if (esp_script_decode (name, text, sizeof text))
+      add_need (v, text, strlen (text));
   if (v->nwanted > 0 || request_query (v->r, "ticked") ||
       !request_query (v->r, "page") ||
       esp_catalog_seen_get (esp_store_catalog (daemon_store ()), v->name,
@@ -199,6 +204,17 @@ visit_allowed (const struct visit *v, const struct esp_venue *venue)
                              v->address);
 }
 
+/* Addresses and words, as iPXE says them; nothing else is told again. */
+static bool
+is_plain (const char *s)
+{
+  for (; *s; ++s)
+    if ((unsigned char) *s >= 0x80 ||
+        !(isalnum ((unsigned char) *s) || strchr ("-.:_", *s)))
+      return false;
+  return true;
+}
+
 /* The address of this page with who asks, malloced. */
 static char *
 make_url (struct visit *v)
@@ -214,10 +230,8 @@ make_url (struct visit *v)
     return NULL;
   fprintf (fp, "%s/boot.ipxe?ipxe=1", base);
   for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i)
-    if ((value = said (v->r, names[i]))) {
-      fprintf (fp, "&%s=", names[i]);
-      esp_script_encode (fp, value);
-    }
+    if ((value = said (v->r, names[i])) && is_plain (value))
+      fprintf (fp, "&%s=%s", names[i], value);
   return fclose (fp) == EOF ? NULL : text;
 }
 
@@ -262,16 +276,18 @@ chosen (struct visit *v, const char *id)
 static int
 choose_page (struct visit *v)
 {
-  const char *venue = request_query (v->r, "venue");
+  const char *given = request_query (v->r, "venue");
   const char *page = request_query (v->r, "page");
+  char venue[ESP_NAME_MAX + 1];
   int result;
 
   if (!v->entry && v->r->config->unknown_clients == UNKNOWN_REFUSE)
     return visit_refuse (v, NULL, "This machine is not known here");
   if (read_assigned (v, &result) == -1)
     return result;
-  if (venue)
-    return chosen (v, venue);
+  if (given)
+    return chosen (v, esp_script_decode (given, venue, sizeof venue)
+                   ? venue : "");
   if (v->assigned)
     return page_boot (v, v->assigned);
   if (page && strcmp (page, "needs") == 0)

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "boot/address.h"
+#include "boot/script.h"
 #include "boot/ticket.h"
 #include "util/host.h"
 
@@ -142,9 +143,12 @@ choose_tip (struct request *r, const struct esp_venue *venue, unsigned disk,
 }
 
 int
-tip_of_request (struct request *r, const char *id, unsigned disk,
+tip_of_request (struct request *r, const char *given, unsigned disk,
                 struct esp_venue_boot *boot, esp_uuid *tip, int *result)
 {
+  char name[ESP_NAME_MAX + 1];
+  /* No name has a '~'; one that is too long is refused as it is. */
+  const char *id = esp_script_decode (given, name, sizeof name) ? name : given;
   CLEANUP_VENUE struct esp_venue venue = { 0 };
 
   if (load_venue (r, id, &venue, boot, result) == -1)

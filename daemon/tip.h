@@ -16,7 +16,7 @@
  * *RESULT is what it returned: 404 no such venue, disk or tip; 403 its networks
  * or its ticket.
  *
- * Query: tip=UUID, a restore point that is or was the tip of that disk; t=TICKET
+ * ID may be written as esp_script_encode writes it.  Query: tip=UUID, a restore point that is or was the tip of that disk; t=TICKET
  * for VENUE/DISK without a client, where tickets are required (one that is given
  * anyway is checked, too).
  */

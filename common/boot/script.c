@@ -16,7 +16,8 @@
  *    backslash, gets a ${nil} (a setting that does not exist: nothing), which
  *    is replaced after separators were looked for;
  *  - a text that begins with '-' stands behind "--".
- * URLs have only characters that none of this touches, and secrets are written in
+ * URLs have only characters that none of this touches, names in them none that
+ * iPXE decodes and encodes again (esp_script_encode), and secrets are written in
  * hexadecimal.  A kernel's command line cannot be changed without changing its meaning: one
  * with "${" is refused.
  *
@@ -40,8 +41,10 @@
 #include "util/host.h"
 
 #define LINE_COLUMNS 76u
-/* Of 80 columns a menu takes six for its margins and its countdown six. */
-#define ITEM_COLUMNS 68u
+/* Of 80 columns a menu takes six for its margins, its countdown six, a key and a
+ * mark four each.
+ */
+#define ITEM_COLUMNS 60u
 
 /* --- what may stand in a script ------------------------------------------- */
 
@@ -51,11 +54,34 @@ esp_script_encode (FILE *fp, const char *s)
   for (; *s; ++s) {
     unsigned char c = (unsigned char) *s;
 
-    if (c < 0x80 && (isalnum (c) || strchr ("-._~", c)))
+    if (c < 0x80 && (isalnum (c) || strchr ("-._", c)))
       putc (c, fp);
     else
-      fprintf (fp, "%%%02X", c);
+      fprintf (fp, "~%02X", c);
   }
+}
+
+char *
+esp_script_decode (const char *s, char *buf, size_t size)
+{
+  size_t n = 0;
+
+  for (; *s; ++s) {
+    char hex[3] = { 0 };
+
+    if (n + 1 >= size)
+      return NULL;
+    if (*s == '~' && isxdigit ((unsigned char) s[1]) &&
+        isxdigit ((unsigned char) s[2]) && memcmp (s + 1, "00", 2) != 0) {
+      memcpy (hex, s + 1, 2);
+      buf[n++] = (char) strtoul (hex, NULL, 16);
+      s += 2;
+    }
+    else
+      buf[n++] = *s;
+  }
+  buf[n] = 0;
+  return buf;
 }
 
 bool
@@ -222,38 +248,34 @@ esp_script_ask (const char *url)
 
 /* --- menus ---------------------------------------------------------------- */
 
-/* The N lines of MENU, as they are shown.  The caller frees each. */
+/* The lines of MENU that can differ; the caller frees each. */
 static int
 menu_lines (const struct esp_script_menu *menu, char **lines)
 {
   for (size_t i = 0; i < menu->n; ++i) {
     const struct esp_script_item *item = &menu->items[i];
-    size_t mark = item->mark ? strlen (item->mark) + 1 : 0;
-    CLEANUP_FREE char *line = item->query || *item->name
-      ? esp_ascii_line (item->name, item->description, ITEM_COLUMNS - mark)
-      : strdup ("");            /* an empty line between others */
 
-    if (!line)
+    lines[i] = item->query || *item->name
+      ? esp_ascii_line (item->name, item->description, ITEM_COLUMNS)
+      : strdup ("");            /* an empty line between others */
+    if (!lines[i])
       return -1;
-    if (!item->mark)
-      lines[i] = ESP_STEAL (line);
-    else if (asprintf (&lines[i], "%s %s", item->mark, line) == -1) {
-      lines[i] = NULL;
-      return -1;
-    }
   }
   return esp_ascii_distinct (lines, menu->n, ITEM_COLUMNS);
 }
 
+/* The key that chooses it stands in front of each: iPXE does not show it. */
 static void
 put_item (FILE *fp, const struct esp_script_item *item, size_t i, char *line)
 {
   if (!item->query)
     fputs ("item --gap", fp);
   else if (item->key)
-    fprintf (fp, "item --key %c i%zu", item->key, i);
+    fprintf (fp, "item --key %c i%zu (%c)", item->key, i, item->key);
   else
     fprintf (fp, "item i%zu", i);
+  if (item->mark)
+    fprintf (fp, " %s", item->mark);
   put_ascii (fp, line, !item->query);
   putc ('\n', fp);
 }
@@ -286,7 +308,7 @@ put_menu (struct script *s, const struct esp_script_page *page,
   for (size_t i = 0; i < menu->n; ++i)
     put_item (s->fp, &menu->items[i], i, lines[i]);
   if (page->shell)
-    fputs ("item --key s shell iPXE shell\n", s->fp);
+    fputs ("item --key s shell (s) iPXE shell\n", s->fp);
   fprintf (s->fp, "choose --default i%zu --timeout %u x || goto esc\n"
            "goto ${x}\n:esc\n", menu->chosen, menu->timeout * 1000);
   if (menu->back) {
@@ -309,7 +331,7 @@ static int
 check_menu (const struct esp_script_menu *menu)
 {
   if (menu->n > ESP_SCRIPT_ITEMS_MAX || menu->chosen >= menu->n ||
-      !menu->items[menu->chosen].query || menu->timeout > 3600) {
+      !menu->items[menu->chosen].query || menu->timeout > 24 * 3600) {
     errno = EINVAL;
     esp_error ("a boot menu of %zu lines with line %zu chosen cannot be shown",
                menu->n, menu->chosen);
@@ -320,6 +342,12 @@ check_menu (const struct esp_script_menu *menu)
 
     if (item->query && script_check_query (item->query) == -1)
       return -1;
+    if (item->mark && strcmp (item->mark, "[x]") != 0 &&
+        strcmp (item->mark, "[ ]") != 0) {
+      errno = EINVAL;
+      esp_error ("a mark of a boot menu is \"[x]\" or \"[ ]\"");
+      return -1;
+    }
     if (item->key && !isalnum ((unsigned char) item->key)) {
       errno = EINVAL;
       esp_error ("a key of a boot menu is no letter or digit");

@@ -14,8 +14,15 @@
 
 #pragma GCC visibility push(default)
 
-/* Write S into a URL: all but letters, digits and "-._~" as %XX. */
+/* Write S into a URL that iPXE asks for: letters, digits, '-', '.' and '_' as they
+ * are, each other byte as "~E7".  Not as "%E7", since iPXE decodes URLs, and
+ * encodes them again: bytes of UTF-8 wrongly, and "%26" as '&'.
+ */
 extern void esp_script_encode (FILE *fp, const char *s);
+/* Take that back, into SIZE bytes at BUF: returns BUF, or NULL where it is too long.
+ * What has no '~' stays as it is, and so does a '~' without two digits behind it.
+ */
+extern char *esp_script_decode (const char *s, char *buf, size_t size);
 /* May URL stand in a script as it is?  Characters of RFC 3986 without '#' and '$'. */
 extern bool esp_script_url_ok (const char *url);
 
@@ -38,7 +45,7 @@ extern char *esp_script_ask (const char *url);
 #define ESP_SCRIPT_ITEMS_MAX 200u
 struct esp_script_item {
   const char *name, *description;       /* description: NULL or "": none */
-  const char *mark;             /* "[x]", in front of it; NULL: none */
+  const char *mark;             /* "[x]" or "[ ]" in front; NULL: none */
   const char *query;            /* behind the page's URL, "&venue=cafe";
                                  * NULL: a line that nobody can choose */
   char key;                     /* chooses it at once; 0: none */

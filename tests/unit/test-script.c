@@ -41,7 +41,7 @@ test_menu (void **state)
   const struct esp_script_item items[] = {
     { .name = "cafe", .description = "Internet cafe; #1", .query = "&venue=cafe",
       .key = '1' },
-    { .name = "网吧", .description = "", .query = "&venue=%E7%BD%91%E5%90%A7",
+    { .name = "网吧", .description = "", .query = "&venue=~E7~BD~91~E5~90~A7",
       .key = '2' },
     { .name = "" },
     { .name = "-n", .mark = "[ ]", .query = "&page=needs" },
@@ -57,8 +57,8 @@ test_menu (void **state)
     "set u http://10.0.0.1:8610/boot.ipxe?mac=52-54-00-12-34-56\n"
     ":menu\n"
     "menu Cafe: choose ${nil}&& go\n"
-    "item --key 1 i0 cafe - Internet cafe; ${nil}#1\n"
-    "item --key 2 i1 WangBa\n"
+    "item --key 1 i0 (1) cafe - Internet cafe; ${nil}#1\n"
+    "item --key 2 i1 (2) WangBa\n"
     "item --gap\n"
     "item i3 [ ] -n\n"
     "choose --default i1 --timeout 10000 x || goto esc\n"
@@ -68,7 +68,7 @@ test_menu (void **state)
     ":i0\n"
     "chain --replace --autofree ${u}&venue=cafe || goto lost\n"
     ":i1\n"
-    "chain --replace --autofree ${u}&venue=%E7%BD%91%E5%90%A7 || goto lost\n"
+    "chain --replace --autofree ${u}&venue=~E7~BD~91~E5~90~A7 || goto lost\n"
     ":i3\n"
     "chain --replace --autofree ${u}&page=needs || goto lost\n"
     ":lost\n"
@@ -94,7 +94,7 @@ test_menu_shell (void **state)
     ":menu\n"
     "menu Cafe\n"
     "item i0 a\n"
-    "item --key s shell iPXE shell\n"
+    "item --key s shell (s) iPXE shell\n"
     "choose --default i0 --timeout 0 x || goto esc\n"
     "goto ${x}\n"
     ":esc\n"
@@ -109,6 +109,22 @@ test_menu_shell (void **state)
     ":shell\n"
     "shell ||\n"
     "goto menu\n");
+}
+
+/* Names that are the same in ASCII, whatever their keys and marks. */
+static void
+test_alike (void **state)
+{
+  const struct esp_script_item items[] = {
+    { .name = "网吧", .query = "&a", .key = '1', .mark = "[x]" },
+    { .name = "王八", .query = "&b", .key = '2', .mark = "[ ]" },
+  };
+  const struct esp_script_menu menu = { .items = items, .n = 2, .back = "" };
+  CLEANUP_FREE char *script = esp_script_menu (&page, &menu);
+
+  (void) state;
+  assert_non_null (strstr (script, "\nitem --key 1 i0 (1) [x] WangBa\n"));
+  assert_non_null (strstr (script, "\nitem --key 2 i1 (2) [ ] WangBa (2)\n"));
 }
 
 static void
@@ -297,14 +313,20 @@ test_skeleton (void **state)
 static void
 test_encode (void **state)
 {
-  char *text;
+  char *text, buf[64];
   size_t size;
   FILE *fp = open_memstream (&text, &size);
 
   (void) state;
   esp_script_encode (fp, "a-b._~/ ?&=+%${网\x80");
   fclose (fp);
-  assert_string_equal (text, "a-b._~%2F%20%3F%26%3D%2B%25%24%7B%E7%BD%91%80");
+  assert_string_equal (text, "a-b._~7E~2F~20~3F~26~3D~2B~25~24~7B~E7~BD~91~80");
+  assert_string_equal (esp_script_decode (text, buf, sizeof buf),
+                       "a-b._~/ ?&=+%${网\x80");
+  assert_string_equal (esp_script_decode ("a~~4x~00~", buf, sizeof buf),
+                       "a~~4x~00~");
+  assert_non_null (esp_script_decode ("abc~41", buf, 5));
+  assert_null (esp_script_decode ("abcd~41", buf, 5));
   assert_true (esp_script_url_ok (text));
   assert_false (esp_script_url_ok ("a b"));
   assert_false (esp_script_url_ok ("a#b"));
@@ -320,6 +342,7 @@ main (void)
     cmocka_unit_test (test_ask),
     cmocka_unit_test (test_menu),
     cmocka_unit_test (test_menu_shell),
+    cmocka_unit_test (test_alike),
     cmocka_unit_test (test_message),
     cmocka_unit_test (test_iscsi),
     cmocka_unit_test (test_nbdroot),
