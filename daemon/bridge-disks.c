@@ -23,7 +23,9 @@
 #include "util/cleanup.h"
 #include "util/host.h"
 
-struct bridge_proc disks_proc = { .name = "disks", .pidfd = -1 };
+struct bridge_proc disks_proc = {
+  .name = "disks", .last_will = SIGTERM, .pidfd = -1
+};
 
 /* $ESPALIERD_DISKS; beside this program, or where libtool has the program of a
  * build tree; where it is installed.

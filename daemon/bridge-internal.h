@@ -34,6 +34,8 @@ extern size_t bridge_conns_parse (const char *text, struct bridge_conn *out,
 struct bridge_proc {
   const char *name;             /* of the files: static */
   const char *package;          /* what has the program, for a message */
+  int last_will;                /* the signal it gets when the thread that
+                                 * started it ends; 0: none */
   pid_t pid;                    /* 0: none */
   int pidfd;                    /* becomes readable when it ended */
 };

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Processes of the bridge: start, watch, end; and what an earlier daemon left.
  *
+ * They end with the thread that started them (PR_SET_PDEATHSIG), so that thread
+ * has to live as long as the daemon.  Where that was not enough:
+ *
  * Each is known to the next daemon by a file NAME.pid: its number, when it
  * was started (clock ticks since boot, from /proc) and the id of the boot. Only a
  * process that fits all three is killed, and by a pidfd that was opened
@@ -14,12 +17,12 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -105,58 +108,73 @@ env_with (const char *env)
   return out;
 }
 
-/* What the child is to have besides its arguments: signals as they are by
- * default, a session of its own, so that Ctrl-C does not reach it.
+/* The child, until it is another program: only calls that are safe behind a
+ * fork of a process with threads.
  */
-static int
-attributes (posix_spawnattr_t *attr)
+static void __attribute__ ((noreturn))
+child (const struct bridge_proc *p, int dirfd, const char *const argv[],
+       char **env, int log, int keep, pid_t parent)
 {
-  sigset_t none, all;
+  sigset_t none;
+  int null = open ("/dev/null", O_RDWR);
 
+  if (p->last_will)
+    prctl (PR_SET_PDEATHSIG, p->last_will);
+  if (p->last_will && getppid () != parent)
+    _exit (1);                  /* it ended before that */
+  signal (SIGPIPE, SIG_DFL);
   sigemptyset (&none);
-  sigfillset (&all);
-  return posix_spawnattr_init (attr)
-    || posix_spawnattr_setsigmask (attr, &none)
-    || posix_spawnattr_setsigdefault (attr, &all)
-    || posix_spawnattr_setflags (attr, POSIX_SPAWN_SETSID
-                                 | POSIX_SPAWN_SETSIGMASK
-                                 | POSIX_SPAWN_SETSIGDEF) ? -1 : 0;
+  sigprocmask (SIG_SETMASK, &none, NULL);
+  setsid ();                    /* a terminal's ^C is for the daemon alone */
+  if (log == -1)
+    log = null;
+  if (dup2 (null, 0) == -1 || dup2 (log, 1) == -1 || dup2 (log, 2) == -1
+      || (dirfd >= 0 && fchdir (dirfd) == -1)
+      || (keep >= 0 && dup2 (keep, 3) == -1))
+    _exit (126);
+  if (keep == 3)
+    fcntl (3, F_SETFD, 0);
+  execvpe (argv[0], (char *const *) argv, env);
+  _exit (errno == ENOENT ? 127 : 126);
 }
 
-/* Spawn; an errno. */
-static int
-spawn (pid_t *pid, int dirfd, const char *const argv[], char **env, int log,
-       int keep)
+/* Is there such a program?  -1 with ENOENT. */
+static const char *
+program_path (const char *name, char path[128])
 {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attr;
-  int r;
+  const char *places = getenv ("PATH");
 
-  if (posix_spawn_file_actions_init (&actions))
-    return ENOMEM;
-  if (attributes (&attr) == -1) {
-    posix_spawn_file_actions_destroy (&actions);
-    return ENOMEM;
+  if (strchr (name, '/'))
+    return access (name, X_OK) == 0 ? name : NULL;
+  /* Who is not root may not have the last one. */
+  for (const char *end; places && *places; places = *end ? end + 1 : end) {
+    end = strchrnul (places, ':');
+    if (snprintf (path, 128, "%.*s/%s", (int) (end - places), places, name)
+        < 128 && access (path, X_OK) == 0)
+      return path;
   }
-  posix_spawn_file_actions_addopen (&actions, 0, "/dev/null", O_RDONLY, 0);
-  if (log >= 0) {
-    posix_spawn_file_actions_adddup2 (&actions, log, 1);
-    posix_spawn_file_actions_adddup2 (&actions, log, 2);
-  }
-  if (dirfd >= 0)
-    posix_spawn_file_actions_addfchdir_np (&actions, dirfd);
-  if (keep >= 0)
-    posix_spawn_file_actions_adddup2 (&actions, keep, 3);
-  r = posix_spawnp (pid, argv[0], &actions, &attr, (char *const *) argv, env);
-  if (r == ENOENT && !strchr (argv[0], '/')) {  /* who is not root */
-    char path[128];
+  snprintf (path, 128, "/usr/sbin/%s", name);
+  return access (path, X_OK) == 0 ? path : NULL;
+}
 
-    snprintf (path, sizeof path, "/usr/sbin/%s", argv[0]);
-    r = posix_spawn (pid, path, &actions, &attr, (char *const *) argv, env);
-  }
-  posix_spawn_file_actions_destroy (&actions);
-  posix_spawnattr_destroy (&attr);
-  return r;
+/* Start it; an errno. */
+static int
+spawn (struct bridge_proc *p, int dirfd, const char *const argv[], char **env,
+       int log, int keep)
+{
+  const char *args[16] = { NULL };
+  char path[128];
+  pid_t parent = getpid ();
+
+  for (size_t i = 0; argv[i] && i < 15; i++)
+    args[i] = argv[i];
+  args[0] = program_path (argv[0], path);
+  if (!args[0])
+    return ENOENT;
+  p->pid = fork ();
+  if (p->pid == 0)
+    child (p, dirfd, args, env, log, keep, parent);
+  return p->pid == -1 ? errno : 0;
 }
 
 int
@@ -173,7 +191,7 @@ proc_start (struct bridge_proc *p, int dirfd, const char *const argv[],
     esp_error ("open: %s: %m", file);
     return -1;
   }
-  r = spawn (&p->pid, dirfd, argv, all, log, keep);
+  r = spawn (p, dirfd, argv, all, log, keep);
   if (r) {
     p->pid = 0;
     errno = r;
@@ -271,7 +289,7 @@ int
 proc_run (const char *const argv[], int ms)
 {
   struct bridge_proc p = { .name = "run", .pidfd = -1 };
-  int status = 0, r = spawn (&p.pid, -1, argv, environ, -1, -1);
+  int status = 0, r = spawn (&p, -1, argv, environ, -1, -1);
 
   if (r) {
     errno = r;

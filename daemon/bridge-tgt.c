@@ -49,7 +49,7 @@
 #define ANSWER_MAX (16 << 20)
 
 struct bridge_proc tgt_proc = {
-  .name = "tgtd", .package = "tgt", .pidfd = -1
+  .name = "tgtd", .package = "tgt", .last_will = SIGKILL, .pidfd = -1
 };
 static int tgt_dir = -1;        /* where its socket is; set by tgt_start */
 /* One call at a time. */

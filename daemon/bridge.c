@@ -143,7 +143,6 @@ start_gated (void)
     return -1;
   }
   running = true;
-  watcher_wake ();
   return 0;
 }
 
@@ -156,16 +155,61 @@ stop_gated (void)
   running = false;
 }
 
+/* The watcher starts them: they end with the thread that did. */
+static struct {                 /* under lock */
+  bool wanted;
+  uint64_t done;                /* how often it tried */
+  char why[512];                /* "": it went well */
+  int err;
+} order;
+
 static int
 start_if_needed (void)
 {
+  uint64_t done;
+
   {
     ESP_RDLOCK_SCOPE (&gate);
     if (running)
       return 0;
   }
-  ESP_WRLOCK_SCOPE (&gate);
-  return start_gated ();
+  ESP_LOCK_SCOPE (&lock);
+  order.wanted = true;
+  watcher_wake ();
+  for (done = order.done; done == order.done && !stopping;)
+    pthread_cond_wait (&changed, &lock);
+  if (done != order.done && !*order.why)
+    return 0;
+  errno = order.err;
+  esp_error ("%s", *order.why ? order.why : "espalierd is ending");
+  return -1;
+}
+
+/* What start_if_needed waits for. */
+static void
+start_as_ordered (void)
+{
+  struct esp_catch before;
+  char why[512] = "";
+  int err;
+
+  {
+    ESP_LOCK_SCOPE (&lock);
+    if (!order.wanted)
+      return;
+    order.wanted = false;
+  }
+  before = esp_catch_begin (why, sizeof why);
+  {
+    ESP_WRLOCK_SCOPE (&gate);
+    err = start_gated () == -1 ? errno : 0;
+  }
+  esp_catch_end (before);
+  ESP_LOCK_SCOPE (&lock);
+  order.done++;
+  order.err = err;
+  strcpy (order.why, err ? why : "");
+  pthread_cond_broadcast (&changed);
 }
 
 /* --- bridge_target -------------------------------------------------------- */
@@ -553,6 +597,7 @@ watch (void *arg)
         return NULL;
     }
     CLEANUP_CONFIG const struct config *config = config_get ();
+    start_as_ordered ();
     start_again (config);
     look_after_targets (config);
     try_again_left ();
@@ -567,8 +612,9 @@ watch (void *arg)
 static int
 clear (int rundir)
 {
-  if (proc_clear ("tgtd", dir) == -1 || proc_clear ("disks", dir) == -1
-      || disks_unmount (dir) == -1)
+  /* tgtd cannot end while a disk that it has open does not answer. */
+  if (proc_clear ("disks", dir) == -1 || disks_unmount (dir) == -1
+      || proc_clear ("tgtd", dir) == -1)
     return -1;
   close (esp_steal_fd (&dir));
   if (esp_remove_tree (rundir, "bridge") == -1)

@@ -662,14 +662,15 @@ disk_drain_locked (struct disk *d, unsigned seconds)
 }
 
 static void
-disk_end (struct disk *d)
+disk_end (struct disk *d, bool hurry)
 {
   d->closing = true;
   {
     ESP_LOCK_SCOPE (&d->lock);
-    disk_drain_locked (d, 1);
+    if (!hurry)
+      disk_drain_locked (d, 1);
     d->cut = true;
-    disk_drain_locked (d, 2);
+    disk_drain_locked (d, hurry ? 1 : 2);
     if (!d->busy && !d->mending) {
       disk_last_flush (d);
       mend_close_all_locked (d);
@@ -685,15 +686,21 @@ disk_close (const char *name)
 
   if (!d)
     return -1;
-  disk_end (d);
+  disk_end (d, false);
   return 0;
 }
 
 void
 disk_close_all (void)
 {
+  uint64_t begin = esp_now_us ();
   struct disk *d;
 
+  {
+    ESP_LOCK_SCOPE (&table_lock);
+    for (d = table; d; d = d->next)
+      d->closing = true;
+  }
   while ((d = disk_steal (NULL)))
-    disk_end (d);
+    disk_end (d, esp_now_us () - begin > 3000000);
 }
