@@ -208,3 +208,69 @@ damage ()
     wget -q -c -O got "$DISK"
     cmp got one.raw
 }
+
+@test "tickets: none without, another's, too old, and the right one" {
+    need curl jq
+    cafe --require-ticket on
+    ticket () { local name; name=$(espalier ticket create "$@"); echo "${name##*+}"; }
+    get "$DISK"; is 403
+    grep -q 'ticket: none' body
+    get "$DISK?t="; is 403
+    get "$DISK?t=AAAA"; is 403
+    get "$DISK?t=$(printf '%0500d' 1)"; is 403
+    # Of the other disk, of a client, of another address.
+    get "$DISK?t=$(ticket cafe/1 --read-only)"; is 403
+    get "$DISK?t=$(ticket cafe@seat-1)"; is 403
+    get "$DISK?t=$(ticket cafe --read-only --address 10.0.0.7)"; is 403
+    local good; good=$(ticket cafe --read-only)
+    get "$DISK?t=$good"; is 200
+    cmp body one.raw
+    get -r 5000-5999 "$DISK?t=$good&tip=$(uuid one)"; is 206
+    cmp body <(part one.raw 5000 1000)
+    get "$DISK?t=$(ticket cafe --read-only --address 127.0.0.1)" -I; is 200
+    get "$WEB/venues/cafe/kernel"; is 403
+    get "$WEB/venues/cafe/initrd?t=$(ticket cafe@seat-1)"; is 403
+    local old; old=$(ticket cafe --read-only --opens 1s --valid 1s)
+    expired () { get "$DISK?t=$old" && is 403 2>/dev/null >&2 && grep -q expired body; }
+    wait_for "the ticket's end" expired
+}
+
+@test "a ticket that is not needed is looked at all the same" {
+    need curl jq
+    cafe
+    get "$DISK?t=AAAA"; is 403
+    get "$DISK"; is 200
+}
+
+@test "networks of the venue" {
+    need curl jq
+    cafe
+    espalier --quiet venue set cafe --network 10.0.0.0/24
+    get "$DISK"; is 403
+    grep -q '127.0.0.1' body
+    get -I "$DISK"; is 403
+    get "$WEB/venues/cafe/kernel"; is 403
+    espalier --quiet venue set cafe --network 127.0.0.0/8
+    get "$DISK"; is 200
+    cmp body one.raw
+}
+
+@test "more disks than there are connections, again and again" {
+    need curl jq
+    espalier --quiet init
+    local i n
+    for i in $(seq 15); do
+        random_file "d$i.raw" 300000 "$i"
+        espalier --quiet root add "d$i" "d$i.raw"
+        espalier --quiet venue add "v$i" --disk "d$i"
+    done
+    start_espalierd
+    for n in 1 2; do
+        for i in $(seq 15); do
+            get "$WEB/venues/v$i/disk/0"; is 200
+            cmp body "d$i.raw"
+        done
+    done
+    # No more than a dozen, and the stack's own.
+    [ "$(ls -l "/proc/$ESPALIERD_PID/fd" | grep -c socket)" -lt 40 ]
+}

@@ -84,7 +84,6 @@ answers ()
 
 @test "venue: wrong settings are refused, and nothing is changed" {
     cafe
-    refused 'nbdroot needs a kernel' espalier venue set cafe --boot nbdroot
     refused 'pxe' espalier venue set cafe --boot pxe
     refused 'put it there first' espalier venue set cafe --kernel /nowhere/vmlinuz
     refused 'not a file' espalier venue set cafe --kernel "$D"

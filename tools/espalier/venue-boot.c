@@ -231,9 +231,6 @@ boot_options_apply (const struct args *args, struct esp_venue_boot *boot)
       (r = apply_weight (args, boot)) != 0 ||
       (r = apply_networks (args, boot)) != 0)
     return r;
-  if (boot->boot == ESP_BOOT_NBDROOT && !*boot->kernel)
-    return usage (args->cmd, "nbdroot needs a kernel: give --kernel and "
-                  "--initrd, such as " IMAGE "/boot/vmlinuz, too");
   if (*boot->initrd && !*boot->kernel)
     return usage (args->cmd, "an initrd without a kernel: give --kernel, too, "
                   "or --initrd none");
