@@ -60,6 +60,7 @@ struct visit {
   bool peer_known;
   enum esp_ticket_state state;
   bool readonly;
+  char before[64];              /* address of the ticket before, if another */
   enum { UNSAID, SAID_OPEN, SAID_FAILED } said;
 };
 
@@ -105,7 +106,8 @@ audit (struct visit *v, const char *result, const char *why, const char *tip)
   if (params.audit)
     esp_audit (params.audit, "open", "peer", peer_shown (v), "export", v->name,
                "ticket", esp_ticket_state_name (v->state), "readonly",
-               v->readonly ? "yes" : NULL, "result", result, "why", why,
+               v->readonly ? "yes" : NULL, "before",
+               v->before[0] ? v->before : NULL, "result", result, "why", why,
                "tip", tip, NULL);
 }
 
@@ -271,7 +273,7 @@ take_ticket (struct visit *v, const struct esp_ticket *t, uint64_t now)
 {
   if (v->state == ESP_TICKET_NONE)
     return 0;
-  if (esp_ticket_take (store, t, now, &v->state) == -1)
+  if (esp_ticket_take (store, t, now, &v->state, v->before) == -1)
     return refuse (v, "state", "nobody can tell whether its ticket is the "
                    "newest");
   return v->state == ESP_TICKET_OK ? 0 : refuse_state (v);
@@ -283,11 +285,11 @@ decide (struct visit *v, const char *export)
   const uint64_t now = (uint64_t) time (NULL);
   struct esp_ticket t = { .issued = 0 };
 
-  if (parse (v, export) == -1 || check_ticket (v, now, &t) == -1 ||
-      check_networks (v) == -1 || take_ticket (v, &t, now) == -1)
-    return -1;
+  int r = parse (v, export) == -1 || check_ticket (v, now, &t) == -1 ||
+    check_networks (v) == -1 || take_ticket (v, &t, now) == -1 ? -1 : 0;
+
   memset (v->export.ticket, 0, sizeof v->export.ticket);
-  return 0;
+  return r;
 }
 
 static bool

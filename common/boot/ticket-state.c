@@ -51,6 +51,7 @@ ESP_DEFINE_CLEANUP (json, json_t *, json_decref)
 /* What a file says. */
 struct newest {
   char *export;                 /* canonical */
+  char address[64];             /* it is bound to; "": to none */
   uint32_t issued, valid_until;
   uint8_t nonce[8];
 };
@@ -84,6 +85,7 @@ parse (json_t *o, const char *name, struct newest *out)
 {
   bool bad = false;
   const char *export = esp_doc_string (o, "export", &bad);
+  const char *address = esp_doc_string (o, "address", &bad);
   uint64_t issued = esp_doc_u64 (o, "issued", UINT64_MAX, &bad);
   uint64_t valid = esp_doc_u64 (o, "valid-until", UINT64_MAX, &bad);
 
@@ -93,6 +95,7 @@ parse (json_t *o, const char *name, struct newest *out)
     esp_error ("%s: is damaged: it does not say which ticket", name);
     return -1;
   }
+  snprintf (out->address, sizeof out->address, "%s", address ? address : "");
   out->issued = (uint32_t) issued;
   out->valid_until = (uint32_t) valid;
   out->export = strdup (export);
@@ -130,8 +133,8 @@ save (int dirfd, const char *name, const char *export,
   for (int i = 0; i < 8; i++)
     sprintf (nonce + 2 * i, "%02x", t->nonce[i]);
   ESP_CLEANUP (json) json_t *o =
-    json_pack ("{s:s, s:I, s:I, s:s}", "export", export, "issued",
-               (json_int_t) t->issued, "valid-until",
+    json_pack ("{s:s, s:s, s:I, s:I, s:s}", "export", export, "address",
+               t->address, "issued", (json_int_t) t->issued, "valid-until",
                (json_int_t) t->valid_until, "nonce", nonce);
   if (!o) {
     errno = ENOMEM;
@@ -195,7 +198,8 @@ order (const struct esp_ticket *t, const struct newest *n)
 /* What the file says of T.  1: nothing yet: it is newer. */
 static int
 judge (int dirfd, const char *name, const char *export,
-       const struct esp_ticket *t, uint64_t now, enum esp_ticket_state *state)
+       const struct esp_ticket *t, uint64_t now, enum esp_ticket_state *state,
+       char before[64])
 {
   CLEANUP_NEWEST struct newest newest = { 0 };
   int r = load (dirfd, name, &newest);
@@ -207,6 +211,8 @@ judge (int dirfd, const char *name, const char *export,
     esp_error ("%s: is of another export, %s", name, newest.export);
     return -1;
   }
+  if (t->address[0] && strcmp (newest.address, t->address) != 0)
+    strcpy (before, newest.address);
   r = r ? order (t, &newest) : 1;
   *state = r < 0 ? ESP_TICKET_REPLAYED
     : r > 0 && now > t->opens_until ? ESP_TICKET_EXPIRED : ESP_TICKET_OK;
@@ -216,40 +222,42 @@ judge (int dirfd, const char *name, const char *export,
 static int
 take_newer (int dirfd, const char *name, const char *export,
             const struct esp_ticket *t, uint64_t now,
-            enum esp_ticket_state *state)
+            enum esp_ticket_state *state, char before[64])
 {
   CLEANUP_CLOSE int fd = open_locked (dirfd, name);
   int r;
 
   if (fd == -1)
     return -1;
-  r = judge (dirfd, name, export, t, now, state);
+  before[0] = 0;
+  r = judge (dirfd, name, export, t, now, state, before);
   return r == 1 ? save (dirfd, name, export, t) : r;
 }
 
 static int
 take (int dirfd, const char *name, const struct esp_ticket *t, uint64_t now,
-      enum esp_ticket_state *state)
+      enum esp_ticket_state *state, char before[64])
 {
   char export[ESP_EXPORT_MAX];
   int r;
 
   esp_export_format (&t->export, export, sizeof export);
-  r = judge (dirfd, name, export, t, now, state);
-  return r == 1 ? take_newer (dirfd, name, export, t, now, state) : r;
+  r = judge (dirfd, name, export, t, now, state, before);
+  return r == 1
+    ? take_newer (dirfd, name, export, t, now, state, before) : r;
 }
 
 /* As take, with messages that say where, and what to do. */
 static int
 take_in (struct esp_store *store, int dirfd, const char *name,
          const struct esp_ticket *t, uint64_t now,
-         enum esp_ticket_state *state)
+         enum esp_ticket_state *state, char before[64])
 {
   char why[1024];
-  struct esp_catch before = esp_catch_begin (why, sizeof why);
-  int r = take (dirfd, name, t, now, state);
+  struct esp_catch outer = esp_catch_begin (why, sizeof why);
+  int r = take (dirfd, name, t, now, state, before);
 
-  esp_catch_end (before);
+  esp_catch_end (outer);
   if (r == -1 && errno == EBADMSG)
     esp_error ("%s/run/" DIRECTORY "/%s: remove this file, and the client's "
                "next boot gets in", esp_store_path (store), why);
@@ -260,12 +268,13 @@ take_in (struct esp_store *store, int dirfd, const char *name,
 
 int
 esp_ticket_take (struct esp_store *store, const struct esp_ticket *t,
-                 uint64_t now, enum esp_ticket_state *state)
+                 uint64_t now, enum esp_ticket_state *state, char before[64])
 {
   char text[ESP_EXPORT_MAX];
   CLEANUP_CLOSE int dirfd = -1;
   CLEANUP_FREE char *name = NULL;
 
+  before[0] = 0;
   *state = ESP_TICKET_OK;
   if (t->readonly)
     return 0;
@@ -283,7 +292,7 @@ esp_ticket_take (struct esp_store *store, const struct esp_ticket *t,
     esp_error ("open: %s/run/" DIRECTORY ": %m", esp_store_path (store));
     return -1;
   }
-  return take_in (store, dirfd, name, t, now, state);
+  return take_in (store, dirfd, name, t, now, state, before);
 }
 
 /* --- gc ------------------------------------------------------------------ */

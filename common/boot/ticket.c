@@ -331,7 +331,9 @@ esp_ticket_use (struct esp_store *store, const struct esp_ticket_key *key,
                 enum esp_ticket_state *state)
 {
   struct esp_ticket t;
+  char before[64];
 
   *state = esp_ticket_check (key, e, address, now, &t);
-  return *state == ESP_TICKET_OK ? esp_ticket_take (store, &t, now, state) : 0;
+  return *state == ESP_TICKET_OK
+    ? esp_ticket_take (store, &t, now, state, before) : 0;
 }

@@ -75,10 +75,13 @@ extern int esp_ticket_use (struct esp_store *store,
                            const struct esp_export *e, const char *address,
                            uint64_t now, enum esp_ticket_state *state);
 
-/* The second half of that: T is what esp_ticket_check found. */
+/* The second half of that: T is what esp_ticket_check found.  BEFORE becomes
+ * the address of the ticket that T took the place of, where both are bound, to
+ * two different ones; else "".
+ */
 extern int esp_ticket_take (struct esp_store *store,
                             const struct esp_ticket *t, uint64_t now,
-                            enum esp_ticket_state *state);
+                            enum esp_ticket_state *state, char before[64]);
 
 /* Remove, unless DRY_RUN, the state that nothing depends on any more at NOW,
  * and tell FN of each file.

@@ -309,6 +309,11 @@ open("description", "w").write(h2.get_export_description())'
     said 'peer=127.0.0.2 export=cafe/0@s ticket=ok result=ok tip=one'
     FROM=127.0.0.3 refused "$t"
     FROM=127.0.0.2 client "$t" 'assert h.pread(1, 0) == b"x"'
+    # who says at another address that he is this machine is seen, and ends its ticket
+    client "$(ticket cafe/0@s --address 127.0.0.1)"
+    said 'peer=127.0.0.1 export=cafe/0@s ticket=ok before=127.0.0.2 result=ok tip=one'
+    FROM=127.0.0.2 refused "$t"
+    said 'peer=127.0.0.2 export=cafe/0@s ticket=replayed before=127.0.0.1 result=refused why=ticket'
     # the bridge's are not bound
     client "$(ticket cafe/1@s)"
     # nor is a local peer the one of an address

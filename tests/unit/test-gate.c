@@ -235,6 +235,37 @@ refused_ticket_stays_unused (void **state)
   assert_int_equal (pass (old), 0);
 }
 
+/* Whoever says that he is a machine gets its ticket: where it now comes from
+ * another address is written down.
+ */
+static void
+machine_that_moves_is_written_down (void **state)
+{
+  (void) state;
+  open_gate (true, true);
+  assert_int_equal (pass (ticket ("cafe@x", "10.0.0.7", false)), 0);
+  esp_gate_opened ("one");
+  assert_null (strstr (said (), "before="));
+  assert_int_equal (pass (ticket ("cafe@x", "10.0.0.7", false)), 0);
+  esp_gate_opened ("one");
+  assert_null (strstr (said (), "before="));
+  const char *old = ticket ("cafe@x", "10.0.0.7", false);
+  assert_int_equal (pass (old), 0);
+  peer_address = "10.0.0.9";
+  assert_int_equal (pass (ticket ("cafe@x", "10.0.0.9", false)), 0);
+  esp_gate_opened ("one");
+  assert_string_equal (said (), "peer=10.0.0.9 export=cafe/0@x ticket=ok "
+                       "before=10.0.0.7 result=ok tip=one");
+  peer_address = "10.0.0.7";
+  assert_int_equal (pass (old), -1);
+  assert_string_equal (said (), "peer=10.0.0.7 export=cafe/0@x "
+                       "ticket=replayed before=10.0.0.9 result=refused "
+                       "why=ticket");
+  assert_int_equal (pass (ticket ("cafe@x", "", false)), 0);
+  esp_gate_opened ("one");
+  assert_null (strstr (said (), "before="));
+}
+
 /* What the overlay filter does, and the plugin below. */
 static int
 way (const char *outer, const char *inner)
@@ -367,6 +398,7 @@ main (void)
     T (networks_hold_for_everybody_but_local_ones),
     T (tickets_are_required),
     T (refused_ticket_stays_unused),
+    T (machine_that_moves_is_written_down),
     T (what_the_outermost_was_told_holds_for_its_disk),
     T (each_open_is_written_down_once),
     T (key_may_come_go_and_change),
