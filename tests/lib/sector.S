@@ -82,5 +82,11 @@ end:
 	.org	0x1b8			/* 440 */
 expected:
 	.long	0
+	/* A partition, by whose end iPXE finds a geometry: 64 heads, 32 sectors
+	 * (with 255 and 63, 2 MiB are no whole cylinder).
+	 */
+	.org	0x1be
+	.byte	0x80, 0, 2, 0, 0x83, 63, 32, 1
+	.long	1, 4095
 	.org	0x1fe
 	.word	0xaa55
