@@ -36,3 +36,19 @@ attack ()
     [ "$(curl -sS -o /dev/null -o /dev/null -w '%{num_connects} ' "$WEB/healthz" "$WEB/nothing")" = "1 0 " ]
     curl -sS -I "$WEB/healthz" | tr -d '\r' | grep -qx 'Content-Length: 3'
 }
+
+@test "HTTP: every route, asked for what nobody should ask" {
+    need python3
+    espalier --quiet init
+    head -c 2000000 /dev/urandom >disk.img
+    espalier --quiet root add base disk.img --app chess=4.1
+    espalier --quiet venue add cafe --disk base --description 'The "seats" of <café>'
+    espalier --quiet venue add café --disk base
+    espalier --quiet need add Office --app chess
+    espalier --quiet client add 52:54:00:12:34:56 --venue cafe
+    start_espalierd
+    python3 "$ESPALIER_SRCDIR/tests/lib/http-hostile.py" "$ESPALIER_SRCDIR/daemon/routes.c" "${WEB##*:}" 15
+    kill -0 "$ESPALIERD_PID"
+    stop_espalierd
+    not grep -i 'sanitizer\|runtime error' espalierd.log
+}
