@@ -130,6 +130,34 @@ refused ()
     [ "$(espalier client list --json)" = "$before" ]
 }
 
+@test "how machines boot is said here: a push does not send it, a pull keeps it" {
+    cafe
+    espalier rp create more --parent base --size 2M
+    mkdir center
+    espalier center add c "$D/center"
+    espalier venue set cafe --weight 7 --network 10.0.0.0/24
+    espalier push cafe c
+    not grep -rq '10.0.0.0/24' center
+    # another store, whose venue has other settings, and goes on
+    espalier key public >key.pub
+    export ESPALIER_STORE=$D/other
+    espalier init
+    espalier key trust first key.pub
+    espalier center add c "$D/center"
+    espalier pull c cafe
+    [ "$(espalier venue show cafe --json | jq -c '[.weight, .networks]')" = '[100,[]]' ]
+    espalier venue set cafe --weight 9
+    # the first one maps it anew: the other one follows, and keeps its own
+    espalier --store "$STORE" venue set cafe --disk more
+    espalier --store "$STORE" push cafe c
+    espalier pull c cafe
+    [ "$(espalier venue show cafe --json | jq -c '[.disks[0].tip_name, .weight]')" = '["more",9]' ]
+    espalier --store "$STORE" venue rollback cafe
+    [ "$(espalier --store "$STORE" venue show cafe --json | jq -c '[.disks[0].tip_name, .weight, .networks]')" = '["base",7,["10.0.0.0/24"]]' ]
+    espalier store check
+    espalier --store "$STORE" store check
+}
+
 @test "machines that were seen are listed, with the entry that counts" {
     need sqlite3
     cafe

@@ -498,7 +498,7 @@ client_delete_run (const struct args *args)
 
 #define ENTRY                                                           \
   { "venue", 0, "ID", "what it boots, without a menu", false },         \
-  { "boot", 0, "iscsi|http|nbdroot|default", "how, whatever its venue says", \
+  { "boot", 0, "WAY", "iscsi, http, nbdroot; default: as its venue says", \
     false },                                                            \
   { "name", 0, "NAME", "what it is called, in its overlays too", false }, \
   { "chap", 0, "USER", "its iSCSI target asks for this user", false },  \
