@@ -116,7 +116,8 @@ connect_to (struct conn *c)
   uint64_t until = esp_now_us () + CONN_CONNECT_S * 1000000ull;
   int64_t size;
 
-  if (!uri)
+  c->nbd = uri ? handle_new () : NULL;
+  if (!c->nbd)
     return -1;
   if (nbd_aio_connect_uri (c->nbd, uri) == -1)
     return no_answer (nbd_get_error ());
@@ -212,7 +213,8 @@ conn_free (struct conn *c)
     while (c->entering > 0)
       pthread_cond_wait (&pool.changed, &pool.lock);
   }
-  nbd_close (c->nbd);
+  if (c->nbd)
+    nbd_close (c->nbd);
   assert (c->users == 0);
   close (c->wake);
   free (c);
@@ -276,18 +278,12 @@ conn_new_locked (const esp_uuid *tip)
   }
   c->tip = *tip;
   c->wake = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
-  c->nbd = c->wake == -1 ? NULL : handle_new ();
-  if (!c->nbd || start_driver (c) == -1) {
-    int err = errno;
-
-    if (c->wake == -1)
-      esp_error ("eventfd: %m");
-    else
+  if (c->wake == -1)
+    esp_error ("eventfd: %m");
+  if (c->wake == -1 || start_driver (c) == -1) {
+    if (c->wake != -1)
       close (c->wake);
-    if (c->nbd)
-      nbd_close (c->nbd);
     free (c);
-    errno = err;
     return -1;
   }
   c->next = pool.conns;

@@ -22,7 +22,7 @@ struct conn {
   enum conn_state state;
   unsigned users, entering;
   uint64_t used;                /* when the last user left, esp_now_us */
-  struct nbd_handle *nbd;
+  struct nbd_handle *nbd;       /* its driver's until it is READY */
   int wake;                     /* eventfd: look again */
   uint64_t size;
 };
