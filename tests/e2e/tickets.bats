@@ -460,5 +460,33 @@ else: raise AssertionError("two servers have one overlay")'
     }
     wait_for "the end of the ticket" gone
     grep -q 'run/tickets/cafe%2F0%40s' gc.out
+    espalier store check >/dev/null
     [ "$(ls -A "$STORE/run/tickets" | tr '\n' ' ')" = ".0123456789abcdef.new cafe%2F1%40s " ]
+}
+
+@test "tickets: in a read-only store only read-only ones open something, and it says so at once" {
+    [ "$(id -u)" -eq 0 ] || skip "needs root, for a read-only mount"
+    unshare -m true 2>/dev/null || skip "mount namespaces are not allowed here"
+    setup_store
+    ticket cafe/0@s >writing
+    ticket cafe/0 --readonly >reading
+    cat >inside.sh <<'END'
+mount --bind "$ESPALIER_STORE" "$ESPALIER_STORE" && mount -o remount,ro,bind "$ESPALIER_STORE" || exit 77
+python3 -c 'import nbd' 2>/dev/null || PATH=/usr/bin:$PATH
+nbdkit -U - "$VENUE" store="$ESPALIER_STORE" require-ticket=on audit="$PWD/audit" --run 'SOCK=$unixsocket python3 ro.py' 2>ro.err
+END
+    cat >ro.py <<'END'
+import nbd, os
+def connect(name):
+    h = nbd.NBD(); h.set_export_name(open(name).read().strip()); h.connect_unix(os.environ["SOCK"]); return h
+assert connect("reading").pread(512, 0) == open("one.raw", "rb").read(512)
+try: connect("writing")
+except nbd.Error: pass
+else: raise SystemExit("nobody can know that this is the newest")
+END
+    run unshare -m bash inside.sh
+    [ "$status" -ne 77 ] || skip "no right to mount"
+    [ "$status" = 0 ] || { echo "$output"; cat ro.err; false; }
+    said 'peer=local export=cafe/0@s ticket=ok result=refused why=state'
+    grep -q 'warning: require-ticket: .*is read-only' ro.err
 }
