@@ -21,6 +21,9 @@
 /* --- api-store.c ----------------------------------------------------------- */
 /* LOCAL: with how much of delayed ones is local, which changes all the time. */
 extern json_t *api_points (const struct inventory *inv, bool local);
+/* One of INV's own. */
+extern json_t *api_venue (const struct inventory *inv,
+                          const struct esp_venue *venue);
 extern json_t *api_venues (const struct inventory *inv);
 extern json_t *api_overlays (const struct inventory *inv);
 /* CENTERS as they are known, with what PULSE says of them. */

@@ -97,28 +97,35 @@ look_at_errors (struct list *l, const struct pulse *p)
 
 /* --- centers, nodes ----------------------------------------------------------------- */
 
+/* Is there data that only a center has, and none that answers? */
 static bool
-needs_centers (const struct inventory *inv)
+is_cut_off (const struct inventory *inv, const struct pulse *p)
 {
-  for (size_t i = 0; i < inv->ndelayed; i++)
-    if (inv->delayed[i].local < inv->delayed[i].bytes)
-      return true;
-  return false;
+  bool missing = false;
+
+  for (size_t i = 0; i < inv->ndelayed && !missing; i++)
+    missing = inv->delayed[i].local < inv->delayed[i].bytes;
+  for (size_t i = 0; i < p->now.n; i++)
+    if (p->now.line[i].kind == ESP_STATS_CENTER &&
+        !p->now.line[i].c[ESP_CENTER_OUT])
+      return false;
+  return missing;
 }
 
 static void
 look_at_rows (struct list *l, const struct inventory *inv,
               const struct pulse *p)
 {
-  bool needed = needs_centers (inv);
+  bool cut_off = is_cut_off (inv, p);
   struct line sum;
 
   for (size_t i = 0; i < p->now.n;) {
     i += sample_sum (&p->now, i, &sum);
     if (sum.kind == ESP_STATS_CENTER && sum.c[ESP_CENTER_OUT])
-      add (needed ? l->errors : l->warnings, "center", sum.name,
-           "image center %s does not answer%s", sum.name, needed
-           ? "; what is not local yet cannot be fetched from it" : "");
+      add (cut_off ? l->errors : l->warnings, "center", sum.name,
+           "image center %s does not answer%s", sum.name, cut_off
+           ? ", and no other does: clients wait for what is not local yet"
+           : "");
     if (sum.kind == ESP_STATS_NODE && sum.c[ESP_NODE_OUT])
       add (l->warnings, "node", sum.name,
            "cache node %s does not answer, and is left out", sum.name);

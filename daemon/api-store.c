@@ -27,13 +27,21 @@ api_points (const struct inventory *inv, bool local)
 }
 
 json_t *
+api_venue (const struct inventory *inv, const struct esp_venue *venue)
+{
+  json_t *o = json_venue (venue, &inv->rps);
+
+  json_venue_boot (o, &inv->boots.boot[venue - inv->venues.list.venue]);
+  return o;
+}
+
+json_t *
 api_venues (const struct inventory *inv)
 {
   json_t *list = json_array ();
 
   for (size_t i = 0; i < inv->venues.list.n; i++)
-    json_array_append_new (list, json_venue (&inv->venues.list.venue[i],
-                                             &inv->rps));
+    json_array_append_new (list, api_venue (inv, &inv->venues.list.venue[i]));
   return list;
 }
 

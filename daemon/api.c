@@ -156,7 +156,7 @@ static json_t *
 venue_json (const struct inventory *inv, const struct esp_venue *venue,
             const struct esp_venue_log *log)
 {
-  json_t *o = json_venue (venue, &inv->rps), *overlays = json_array ();
+  json_t *o = api_venue (inv, venue), *overlays = json_array ();
 
   for (size_t i = 0; i < inv->overlays.n; i++)
     if (strcmp (inv->overlays.o[i].venue, venue->id) == 0)

@@ -33,6 +33,7 @@ put_locked (struct inventory *i)
     return;
   rp_index_clear (&i->rps);
   venue_index_clear (&i->venues);
+  esp_venue_boot_list_clear (&i->boots);
   esp_overlay_info_list_clear (&i->overlays);
   esp_center_config_list_clear (&i->centers);
   esp_client_seen_list_clear (&i->seen);
@@ -41,6 +42,24 @@ put_locked (struct inventory *i)
 }
 
 /* --- reading ---------------------------------------------------------------- */
+
+static int
+read_boots (struct inventory *i, struct esp_store *store)
+{
+  const struct esp_venue_list *venues = &i->venues.list;
+
+  i->boots.boot = calloc (venues->n + 1, sizeof *i->boots.boot);
+  if (!i->boots.boot) {
+    esp_error ("malloc: %m");
+    return -1;
+  }
+  for (; i->boots.n < venues->n; i->boots.n++)
+    if (esp_catalog_venue_boot_get (esp_store_catalog (store),
+                                    venues->venue[i->boots.n].id,
+                                    &i->boots.boot[i->boots.n]) == -1)
+      return -1;
+  return 0;
+}
 
 static int
 read_delayed (struct inventory *i, struct esp_store *store)
@@ -98,6 +117,7 @@ read_store (struct inventory *i, struct esp_store *store)
 {
   if (rp_index_read (&i->rps, store, NULL) == -1 ||
       venue_index_read (&i->venues, store) == -1 ||
+      read_boots (i, store) == -1 ||
       esp_overlay_list (esp_store_overlays_fd (store), NULL,
                         &i->overlays) == -1 ||
       esp_center_list (store, &i->centers) == -1 ||

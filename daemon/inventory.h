@@ -19,6 +19,8 @@ struct delayed {
 struct inventory {
   struct rp_index rps;
   struct venue_index venues;
+  struct esp_venue_boot_list boots;     /* how they boot: one for each venue,
+                                         * in the order of their list */
   struct esp_overlay_info_list overlays;
   struct delayed *delayed;
   size_t ndelayed;

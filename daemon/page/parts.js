@@ -257,7 +257,7 @@ export function cache (state) {
     setText(p.name, tierNames[t.name] ?? t.name);
     setText(p.state, part === null ? 'not used yet' : `${percentText(part)} hits${recent ? '' : ' so far'}`);
     const line = past ? sparkPath(hitRates(past), 240, 30, 1, ROOM / 5) : '';
-    p.bar.hidden = !line.includes('L');
+    p.bar.hidden = !line.includes('L') || hits === 0;
     p.bar.replaceChildren(s('svg', { viewBox: '0 0 240 30', preserveAspectRatio: 'none', role: 'img', 'aria-label': `Hit rate of the last minutes: ${percentText(part)}` },
       s('path', { class: 'line leaf', d: line })));
     const words = [`${t.hits.toLocaleString('en')} hits, ${count(t.misses, 'miss', 'misses')}`];

@@ -3,7 +3,8 @@
 
 import { $, bar, bytes, count, empty, h, list, percent, rate, setText, span, when, clock } from './dom.js';
 
-const FEW = 60;                 /* shown at first */
+/* So many are shown at first. */
+const few = () => matchMedia('(max-width: 560px)').matches ? 16 : 60;
 const order = new Intl.Collator(undefined, { numeric: true });
 let all = [], venues = [], now = 0, total = 0, showAll = false, wanted = '';
 
@@ -38,7 +39,7 @@ function usedText (o) {
 function footText (c) {
   const words = [];
   if (c.connected)
-    words.push(`since ${clock(c.since, now)}`, span(now - c.since));
+    words.push(`since ${clock(c.since, now)}`, now - c.since < 60 ? 'just now' : span(now - c.since));
   else if (c.overlay?.last_seen)
     words.push(`last seen ${now - c.overlay.last_seen < 60 ? 'moments' : span(now - c.overlay.last_seen)} ago`);
   if (c.connections > 1)
@@ -89,9 +90,9 @@ function matches (c) {
 
 function render () {
   const found = wanted ? all.filter(matches) : all;
-  const shown = showAll || wanted ? found : found.slice(0, FEW);
+  const shown = showAll || wanted ? found : found.slice(0, few());
   list($('seats-list'), shown, (c) => c.export, make, update);
-  $('seats-more').hidden = shown.length === found.length && !(showAll && found.length > FEW);
+  $('seats-more').hidden = shown.length === found.length && !(showAll && found.length > few());
   setText($('seats-more'), showAll ? 'Show fewer' : `Show all ${found.length}`);
   let hint = null;
   if (all.length === 0)

@@ -10,7 +10,7 @@
 
 import { $, bytes, count, empty, h, s, setText, when } from './dom.js';
 
-const LANE = 58, LEFT = 22, TOP = 36, BEND = 26, GAP = 26;
+const LANE = 47, LEFT = 22, TOP = 34, BEND = 26, GAP = 26;
 const RUN = 4;                  /* so many in a row are folded */
 const SMALL = 24;               /* trees of fewer points are not */
 
@@ -129,6 +129,9 @@ function layout (start, x0, folds) {
   const last = items[items.length - 1];
   const end = x + GAP + (last.node?.venues.length ? Math.max(0, widthOf(venueText(last.node)) + 40 - last.width) : 0);
   block.rows[0].push([x0 - BEND, end]);
+  for (const m of block.marks)  /* its venues stand below it */
+    if (m.node?.venues.length && m.node.kids.length)
+      (block.rows[1] ??= []).push([m.x - 6, m.x + m.width]);
   for (const m of [...block.marks].reverse())
     for (const kid of m.node?.kids.slice(1) ?? []) {
       const child = layout(kid, m.x + BEND, folds);
