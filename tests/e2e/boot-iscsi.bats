@@ -28,3 +28,30 @@ load ../lib/bridge
     RUN=$STORE/run/espalierd/bridge
     [ -z "$(left)" ]
 }
+
+@test "Linux boots over iSCSI to its userland, nbdkit restarts meanwhile, and what it wrote is in the overlay" {
+    need_ipxe
+    need_bridge
+    need iscsistart jq nbdcopy
+    "$ESPALIER_SRCDIR/contrib/mkdisk" --iscsi disk.img
+    espalier --quiet init
+    espalier --quiet root add debian disk.img
+    espalier --quiet venue add cafe --disk debian
+    espalier --quiet client add 52:54:00:12:34:56 --name seat-1 --venue cafe --boot iscsi
+    start_espalierd --address 10.0.2.2
+    timeout 300 python3 "$ESPALIER_SRCDIR/tests/lib/ipxe.py" --log "$D/ipxe.log" --timeout 240 --memory 512 --mac 52:54:00:12:34:56 \
+        --chain "http://10.0.2.2:${WEB##*:}/boot.ipxe" "expect=guest: root over iSCSI from 10.0.2.2" \
+        "expect=guest: checksum ok" "expect=guest: read back ok" "expect=guest: done" >guest.log 2>&1 3>&- &
+    guest=$!
+    PIDS+=("$guest")
+    wait_for "Linux" grep -q 'guest: root over iSCSI' ipxe.log
+    kill -9 "$(pgrep -f -x "/usr/bin/nbdkit .* store=$STORE( .*)?")"
+    wait "$guest" || { tail -n 40 ipxe.log; return 1; }
+    grep -q 'guest: no notes' ipxe.log
+    grep -q 'root /dev/sda1' ipxe.log
+    # Another machine finds the note: the same disk over NBD.
+    nbdcopy "nbd://127.0.0.1:$NBD_PORT/cafe@seat-1" after.img
+    dd if=after.img of=part.img bs=1M skip=1 status=none
+    PATH=$PATH:/sbin debugfs -R 'cat /var/notes' part.img 2>/dev/null >notes
+    grep -q 'boot 1' notes
+}
