@@ -135,6 +135,36 @@ has_word (const char *cmdline, const char *word)
   return false;
 }
 
+/* The word "netroot=nbd" of CMDLINE: its initrd is dracut's.  NULL: none. */
+#define DRACUT "netroot=nbd"
+static const char *
+dracut_word (const char *cmdline)
+{
+  for (const char *p = cmdline; (p = strstr (p, DRACUT)); ++p)
+    if ((p == cmdline || p[-1] == ' ') && strchr (" ", p[strlen (DRACUT)]))
+      return p;
+  return NULL;
+}
+
+/* What the initrd of MORE's kind takes for EXPORT at SERVER, with MORE.  dracut's
+ * word is completed where it stands (contrib/dracut/espalier.conf).
+ */
+static char *
+with_root (const char *server, unsigned port, const char *export,
+           const char *more)
+{
+  const char *ip = has_word (more, "ip=") ? "" : "ip=dhcp ";
+  const char *root = has_word (more, "root=") ? "" : "root=/dev/nbd0p1 rw ";
+  const char *dracut = dracut_word (more);
+
+  if (!dracut)
+    return esp_asprintf ("%snbdroot=%s:%u/%s %s%s", ip, server, port, export,
+                         root, more);
+  return esp_asprintf ("%s%s%.*s" DRACUT ":%s:%u:auto:rw:-N,%s%s", ip, root,
+                       (int) (dracut - more), more, server, port, export,
+                       dracut + strlen (DRACUT));
+}
+
 static const char *
 nbd_cmdline (struct plan *plan)
 {
@@ -157,12 +187,7 @@ nbd_cmdline (struct plan *plan)
   CLEANUP_FREE char *server = bracketed (host);
   if (!server)
     return keep (plan, NULL);
-  return keep (plan,
-               esp_asprintf ("%snbdroot=%s:%u/%s %s%s",
-                             has_word (more, "ip=") ? "" : "ip=dhcp ", server,
-                             port, export,
-                             has_word (more, "root=") ? ""
-                             : "root=/dev/nbd0p1 rw ", more));
+  return keep (plan, with_root (server, port, export, more));
 }
 
 static int

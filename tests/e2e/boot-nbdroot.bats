@@ -61,3 +61,21 @@ client () { espalier --quiet client add "52:54:00:12:34:0$1" --name "seat-$1" --
     said 2 'notes found: .*seat-2'
     not said 2 'notes found: .*seat-1' >/dev/null
 }
+
+@test "the kernel's command line: Debian's initramfs, dracut's" {
+    need curl jq
+    espalier --quiet init
+    espalier --quiet root add base --blank 16M
+    espalier --quiet venue add cafe --disk base --boot nbdroot
+    start_espalierd --address 10.0.2.2
+    client 1
+    script () { curl -sS --max-time 60 "$WEB/boot.ipxe?mac=52-54-00-12-34-01"; }
+    script | grep -F "ip=dhcp nbdroot=10.0.2.2:$NBD_PORT/cafe/0@seat-1 root=/dev/nbd0p1 rw"
+    script | grep -F /venues/cafe/initrd
+    espalier --quiet venue set cafe --cmdline 'rd.neednet=1 netroot=nbd quiet'
+    script | grep -F "ip=dhcp root=/dev/nbd0p1 rw rd.neednet=1 netroot=nbd:10.0.2.2:$NBD_PORT:auto:rw:-N,cafe/0@seat-1 quiet"
+    not grep -q nbdroot= <(script)
+    # Somebody's own is his own.
+    espalier --quiet venue set cafe --cmdline 'netroot=nbd:10.0.0.9:10809 ip=ibft root=/dev/nbd0'
+    script | grep -F "nbdroot=10.0.2.2:$NBD_PORT/cafe/0@seat-1 netroot=nbd:10.0.0.9:10809 ip=ibft root=/dev/nbd0"
+}
