@@ -55,6 +55,10 @@ struct connection {
   int fd;
   bool busy;                    /* a handler or a reply is at work */
   uint64_t since;               /* it is not, esp_now_us */
+  /* From its first line to its end.  Only the connection's thread touches it,
+   * and who buries that.
+   */
+  struct http_private *request;
 };
 
 /* Protects the list and its members' BUSY and SINCE. */
@@ -66,6 +70,21 @@ static struct MHD_Daemon *server;
 static struct listen_at where;
 /* By route (the last: none) and the status's first digit. */
 static atomic_ullong counts[ROUTES_MAX + 1][6];
+
+static void
+request_free (struct http_private *p)
+{
+  if (!p)
+    return;
+  http_reply_clear (p);
+  uri_clear (&p->uri);
+  free (p->parts);
+  free (p->base);
+  free (p->host);
+  if (p->request.config)
+    config_put (p->request.config);
+  free (p);
+}
 
 /* --- connections -------------------------------------------------------------- */
 
@@ -94,7 +113,7 @@ connection_begin (struct MHD_Connection *c, void **context)
 
   *context = n;
   if (!n)
-    return;                     /* then nobody reaps it; its time-outs remain */
+    return;                     /* then it gets no answers */
   n->fd = connection_fd (c);
   n->since = esp_now_us ();
   ESP_LOCK_SCOPE (&connections_lock);
@@ -113,6 +132,7 @@ connection_end (void **context)
 
   if (!n)
     return;
+  request_free (n->request);
   ESP_LOCK_SCOPE (&connections_lock);
   *n->link = n->next;
   if (n->next)
@@ -164,13 +184,21 @@ http_reap (void)
 
 /* --- requests ----------------------------------------------------------------- */
 
-/* Called with the first line, before there are headers. */
+/* Called with the first line, before there are headers.  Not every request that
+ * begins is said to be completed (one whose head fits into no buffer is not):
+ * what such a one left is freed with the next one, or with the connection.
+ */
 static void *
 on_uri (void *arg, const char *uri, struct MHD_Connection *c)
 {
-  struct http_private *p = calloc (1, sizeof *p);
+  struct connection *n = connection_of (c);
+  struct http_private *p;
 
   (void) arg;
+  if (!n)
+    return NULL;
+  request_free (n->request);
+  p = n->request = calloc (1, sizeof *p);
   if (!p)
     return NULL;
   p->connection = c;
@@ -185,19 +213,6 @@ keep_escapes (void *arg, struct MHD_Connection *c, char *s)
   (void) arg;
   (void) c;
   return strlen (s);
-}
-
-static void
-request_free (struct http_private *p)
-{
-  http_reply_clear (p);
-  uri_clear (&p->uri);
-  free (p->parts);
-  free (p->base);
-  free (p->host);
-  if (p->request.config)
-    config_put (p->request.config);
-  free (p);
 }
 
 static void
@@ -339,6 +354,7 @@ on_completed (void *arg, struct MHD_Connection *c, void **context,
                p->request.path ? p->request.path : "(no path)", p->status,
                end_name (code));
   set_busy (c, false);
+  connection_of (c)->request = NULL;
   request_free (p);
   *context = NULL;
 }
