@@ -5,30 +5,53 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "daemon.h"
 #include "parts.h"
 #include "util/cleanup.h"
 
-/* Protects KEY until it is set. */
+/* The key, and those that it took the place of: somebody may be using them
+ * still, and an operator changes it rarely.  Protected by key_lock.
+ */
+struct known { struct esp_ticket_key *key; struct known *before; };
 static pthread_mutex_t key_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct esp_ticket_key *key;
+static struct known *known;
 
 void
 tickets_stop (void)
 {
-  if (key)
-    esp_ticket_key_free (key);
-  key = NULL;
+  while (known) {
+    struct known *k = known;
+
+    known = k->before;
+    esp_ticket_key_free (k->key);
+    free (k);
+  }
+}
+
+static const struct esp_ticket_key *
+load_key_locked (void)
+{
+  struct known *k = malloc (sizeof *k);
+
+  if (!k)
+    abort ();
+  *k = (struct known) { esp_ticket_key_load (daemon_store (), true), known };
+  if (!k->key) {
+    free (k);
+    return NULL;
+  }
+  known = k;
+  return k->key;
 }
 
 const struct esp_ticket_key *
 daemon_ticket_key (void)
 {
   ESP_LOCK_SCOPE (&key_lock);
-  if (!key)
-    key = esp_ticket_key_load (daemon_store (), true);
-  return key;
+  return known && !esp_ticket_key_changed (daemon_store (), known->key)
+    ? known->key : load_key_locked ();
 }
 
 int

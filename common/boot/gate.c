@@ -28,7 +28,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 
@@ -36,7 +35,6 @@
 #include "boot/audit.h"
 #include "boot/gate.h"
 #include "boot/ticket.h"
-#include "store/internal.h"
 #include "util/cleanup.h"
 #include "util/host.h"
 #include "util/stack.h"
@@ -47,10 +45,9 @@ ESP_DEFINE_CLEANUP (ticket_key, struct esp_ticket_key *, esp_ticket_key_free)
 static struct esp_gate_params params;
 static struct esp_store *store;
 
-/* The key, and the file that it is of.  Protected by key_lock. */
+/* Protected by key_lock. */
 static pthread_rwlock_t key_lock = PTHREAD_RWLOCK_INITIALIZER;
 static struct esp_ticket_key *key;
-static struct stat key_file;
 
 /* One client at the gate. */
 struct visit {
@@ -145,25 +142,13 @@ refuse_state (struct visit *v)
 
 /* --- the key ------------------------------------------------------------- */
 
-static bool
-same_file (const struct stat *a, const struct stat *b)
-{
-  return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
-    a->st_size == b->st_size &&
-    a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
-    a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
-    a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
-    a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
-}
-
 static int
-reload_key (const struct stat *file)
+reload_key (void)
 {
   ESP_WRLOCK_SCOPE (&key_lock);
 
   esp_ticket_key_free (key);
   key = esp_ticket_key_load (store, false);
-  key_file = *file;
   return key ? 0 : -1;
 }
 
@@ -171,15 +156,12 @@ reload_key (const struct stat *file)
 static int
 have_key (void)
 {
-  struct stat st = { 0 };
   bool same;
 
-  /* What is wrong is said by who loads it. */
-  (void) fstatat (store->dirs[STORE_KEYS], ESP_TICKET_KEY ".key", &st, 0);
   pthread_rwlock_rdlock (&key_lock);
-  same = key && same_file (&key_file, &st);
+  same = key && !esp_ticket_key_changed (store, key);
   pthread_rwlock_unlock (&key_lock);
-  return same ? 0 : reload_key (&st);
+  return same ? 0 : reload_key ();
 }
 
 /* --- who is let in ------------------------------------------------------- */

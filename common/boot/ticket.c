@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -29,6 +30,7 @@
 #include "boot/ticket.h"
 #include "center/keyfile.h"
 #include "center/keys.h"
+#include "store/internal.h"
 #include "util/cleanup.h"
 #include "util/host.h"
 
@@ -45,17 +47,20 @@
 
 static const char magic[] = "espalier-ticket-1";
 
-struct esp_ticket_key { uint8_t secret[SECRET]; };
+struct esp_ticket_key {
+  uint8_t secret[SECRET];
+  struct stat file;             /* before it was read */
+};
 
 /* --- the key ------------------------------------------------------------- */
 
 struct esp_ticket_key *
 esp_ticket_key_from (const uint8_t secret[SECRET])
 {
-  struct esp_ticket_key *key = malloc (sizeof *key);
+  struct esp_ticket_key *key = calloc (1, sizeof *key);
 
   if (!key) {
-    esp_error ("malloc: %m");
+    esp_error ("calloc: %m");
     return NULL;
   }
   memcpy (key->secret, secret, SECRET);
@@ -101,12 +106,39 @@ create (struct esp_store *store, uint8_t secret[SECRET])
   return secret_load (store, ESP_TICKET_KEY, NULL, secret);
 }
 
+/* All zero where there is none. */
+static void
+stat_key (struct esp_store *store, struct stat *st)
+{
+  if (fstatat (store->dirs[STORE_KEYS], ESP_TICKET_KEY ".key", st, 0) == -1)
+    memset (st, 0, sizeof *st);
+}
+
+bool
+esp_ticket_key_changed (struct esp_store *store,
+                        const struct esp_ticket_key *key)
+{
+  const struct stat *a = &key->file;
+  struct stat b;
+
+  stat_key (store, &b);
+  return a->st_dev != b.st_dev || a->st_ino != b.st_ino ||
+    a->st_size != b.st_size || a->st_mtim.tv_sec != b.st_mtim.tv_sec ||
+    a->st_mtim.tv_nsec != b.st_mtim.tv_nsec ||
+    a->st_ctim.tv_sec != b.st_ctim.tv_sec ||
+    a->st_ctim.tv_nsec != b.st_ctim.tv_nsec;
+}
+
 struct esp_ticket_key *
 esp_ticket_key_load (struct esp_store *store, bool create_it)
 {
   struct esp_ticket_key *key = NULL;
   uint8_t secret[SECRET];
-  int r = load_quietly (store, secret);
+  struct stat file;
+  int r;
+
+  stat_key (store, &file);
+  r = load_quietly (store, secret);
 
   if (r == -1 && errno == ENOKEY && create_it)
     r = create (store, secret);
@@ -116,6 +148,8 @@ esp_ticket_key_load (struct esp_store *store, bool create_it)
                " of the site's other servers");
   if (r == 0)
     key = esp_ticket_key_from (secret);
+  if (key)
+    key->file = file;           /* of one just made: it counts as changed */
   OPENSSL_cleanse (secret, sizeof secret);
   return key;
 }

@@ -39,6 +39,9 @@ struct esp_ticket_key;
 extern struct esp_ticket_key *esp_ticket_key_load (struct esp_store *store,
                                                    bool create);
 extern void esp_ticket_key_free (struct esp_ticket_key *key);
+/* Is the key's file in STORE another one than when KEY was loaded, or gone? */
+extern bool esp_ticket_key_changed (struct esp_store *store,
+                                    const struct esp_ticket_key *key);
 /* For tests and fuzzing. */
 extern struct esp_ticket_key *esp_ticket_key_from (const uint8_t secret[32]);
 

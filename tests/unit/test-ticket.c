@@ -351,7 +351,9 @@ key_is_made_once_and_private (void **state)
   snprintf (path, sizeof path, "%s/s/keys/tickets.key", dir);
   assert_int_equal (stat (path, &st), 0);
   assert_int_equal (st.st_mode & 0777, 0600);
+  assert_false (esp_ticket_key_changed (store, b));
   assert_int_equal (chmod (path, 0644), 0);
+  assert_true (esp_ticket_key_changed (store, b));
   assert_null (esp_ticket_key_load (store, true));
   assert_int_equal (errno, EACCES);
 }
