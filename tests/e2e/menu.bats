@@ -95,6 +95,28 @@ booted () { [ "$(sqlite3 "$STORE/catalog.db" "SELECT venue FROM client_seen WHER
     script "$ME&page=match&need=CS2%20tournament" | grep -q 'No venue serves'
 }
 
+@test "a need's name may have what means something in URLs" {
+    need_ipxe
+    site
+    espalier --quiet need add "R&D = 100% ~41 x+y #1; ü" --app paint
+    ipxe --chain "$BOOT" 'screen=Choose by needs' key=n 'screen=\(1\) \[ \] R&D = 100% ~41 x\+y #1; u' key=1 \
+        'screen=\(1\) \[x\] R&D = 100%' key=1 'screen=\(1\) \[ \] R&D = 100%'
+}
+
+@test "scripts carry tickets where they are required" {
+    site --require-ticket on
+    espalier --quiet venue set office --boot nbdroot --kernel image:/boot/vmlinuz
+    script "$ME&venue=cafe" >one
+    script "$ME&venue=cafe" >two
+    url=$(sed -n 's/^sanboot \([^ ]*\) ||$/\1/p' one)
+    not grep -qF "$url" two
+    curl -fsS -r 0-511 -o sector "$WEB/${url#http://*/}"
+    [ "$(stat -c %s sector)" -eq 512 ]
+    not curl -fsS -r 0-511 -o sector "$WEB/venues/cafe/disk/0"
+    script "$ME&venue=office" | grep -q ' nbdroot=10.0.2.2:[0-9]*/office/0@52:54:00:12:34:56+[A-Za-z0-9_-]\{40,\} '
+    not grep -q '[A-Za-z0-9_-]\{60,\}' "$STORE/run/audit.log"
+}
+
 @test "an assigned machine boots at once, as what the operator calls it" {
     need_ipxe
     site
