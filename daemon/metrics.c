@@ -54,7 +54,7 @@ static void
 put_boots (FILE *f)
 {
   static const char *const ways[] = {
-    "menu", "iscsi", "http", "nbdroot", "refused" };
+    "menu", "iscsi", "http", "nbdroot", "refused", "failed" };
 
   metric_head (f, "boots_total", METRIC_COUNTER,
                "What machines that asked were told to do.");

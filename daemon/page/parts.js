@@ -284,14 +284,14 @@ export function cache (state) {
 
 /* --- boots --------------------------------------------------------------------------------------- */
 
-const ways = { menu: 'menu', iscsi: 'iSCSI', http: 'HTTP', nbdroot: 'kernel, root over NBD', refused: 'refused' };
+const ways = { menu: 'menu', iscsi: 'iSCSI', http: 'HTTP', nbdroot: 'kernel, root over NBD', refused: 'refused', failed: 'failed' };
 
 export function boots (state, now) {
   list($('boots-list'), state.boots, (b) => `${b.time} ${b.client} ${b.what}`, simpleRow, (li, b) => {
     const p = li.parts;
     setText(p.name, b.client);
     setText(p.state, ways[b.what] ?? b.what);
-    p.state.dataset.on = b.what === 'refused' ? 'bad' : '';
+    p.state.dataset.on = b.what === 'refused' || b.what === 'failed' ? 'bad' : '';
     setText(p.words.firstChild, b.venue ?? '');
     p.words.hidden = !b.venue;
     p.bar.hidden = true;

@@ -193,3 +193,30 @@ signal.pause()' >client.log 2>&1 3>&- &
     done | grep -oE '(https?:)?//[a-z0-9.-]+\.[a-z]+' | sort -u >urls
     [ "$(cat urls)" = http://www.w3.org ]
 }
+
+@test "page: text has the contrast that WCAG AA asks for, in both themes" {
+    python3 - "$ESPALIER_SRCDIR/daemon/page/style.css" <<'PY'
+import re, sys
+css = open(sys.argv[1]).read()
+themes = [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block))
+          for block in re.findall(r"color-scheme: (?:light|dark);(.*?)\}", css, re.S)]
+assert len(themes) == 3 and themes[1] == themes[2] != themes[0]
+
+def luminance(colour):
+    parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+    parts = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+def contrast(a, b):
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+text = [(c, on) for c in ("ink", "muted") for on in ("paper", "card", "sunk")]
+text += [(c, on) for c in ("leaf", "fruit", "bad", "warn", "water") for on in ("card", "sunk")]
+text += [(c, c + "-soft") for c in ("leaf", "fruit", "bad", "warn")]
+low = ["%s on %s: %.2f" % (a, b, contrast(t[a], t[b])) for t in themes for a, b in text if contrast(t[a], t[b]) < 4.5]
+low += ["%s on card: %.2f" % (a, contrast(t[a], t["card"])) for t in themes for a in ("wood",) if contrast(t[a], t["card"]) < 3]
+print("\n".join(low))
+sys.exit(bool(low))
+PY
+}
