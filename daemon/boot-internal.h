@@ -59,6 +59,8 @@ struct visit {
   struct esp_script_page page;
   const struct esp_need *wanted[BOOT_NEEDS_MAX];        /* ticked */
   size_t nwanted;
+  bool hop;                     /* another server's script asks: what cannot be
+                                 * booted here ends, and that one goes on */
 };
 
 /* May the machine have VENUE, as far as its address goes? */

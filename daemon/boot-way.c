@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The page that boots: what each server that can do it is asked for.
  *
- * A plan has a path for each server, best first.  Every path is made anew for
- * each script: a ticket is for one boot.  When there is none, or iPXE comes back
+ * A plan has a path for each server, best first: this one, unless its stack is
+ * down, then the others by load.  What is here is made anew for each script, since
+ * a ticket is for one boot; of another server, its own page of the machine is
+ * named (with &hop), so that it makes its ticket and its target only when it is
+ * its turn.  When there is none, or iPXE comes back
  * since none worked (try=N), the machine waits longer each time, up to a
  * minute.
  */
@@ -19,6 +22,7 @@
 #include "bridge.h"
 #include "daemon.h"
 #include "files.h"
+#include "peers.h"
 #include "store/site.h"
 #include "util/cleanup.h"
 #include "util/file.h"
@@ -262,6 +266,22 @@ plan_iscsi (struct plan *plan, struct esp_script_path *path)
 
 /* --- all of it -------------------------------------------------------------------------- */
 
+/* "&venue=ID&hop=1", malloced: how another server is asked for ID. */
+static char *
+peer_query (const char *id)
+{
+  char *text = NULL;
+  size_t size;
+  FILE *fp = open_memstream (&text, &size);
+
+  if (!fp)
+    return NULL;
+  fputs ("&venue=", fp);
+  esp_script_encode (fp, id);
+  fputs ("&hop=1", fp);
+  return fclose (fp) == EOF ? NULL : text;
+}
+
 /* What this server can do. */
 static int
 plan_here (struct plan *plan)
@@ -284,6 +304,54 @@ plan_here (struct plan *plan)
   return r;
 }
 
+/* The others that have the venue at the same tips. */
+static int
+plan_peers (struct plan *plan)
+{
+  const char *query = strchr (plan->v->page.url, '?');
+  char **urls;
+  size_t n;
+  int r = 0;
+
+  if (plan->v->hop)
+    return 0;
+  if (peers_for (plan->venue, &urls, &n) == -1)
+    return -1;
+  for (size_t i = 0; i < n && r == 0 && plan->npaths < PATHS_MAX - 1; ++i) {
+    struct esp_script_path *path = &plan->paths[plan->npaths];
+    char *venue = peer_query (plan->venue->id);
+
+    path->server = keep (plan, strdup (urls[i]));
+    path->chain = keep (plan, venue ?
+                        esp_asprintf ("%s/boot.ipxe%s%s", urls[i], query,
+                                      venue) : NULL);
+    free (venue);
+    r = path->server && path->chain ? 0 : -1;
+    plan->npaths += r == 0;
+  }
+  peers_free (urls, n);
+  return r;
+}
+
+/* All that can: here first, unless nobody would answer here.  -1 where there is
+ * none; what keeps this server from it is reported.
+ */
+static int
+plan_all (struct plan *plan)
+{
+  struct stack_info stack;
+  int here = 0;
+
+  stack_info (&stack);
+  if (stack.state == STACK_UP)
+    here = plan_here (plan);
+  if (plan_peers (plan) == -1)
+    return -1;
+  if (stack.state != STACK_UP)
+    here = plan_here (plan);
+  return plan->npaths > 0 ? 0 : here;
+}
+
 static char *
 plan_script (const struct plan *plan, unsigned pause, const char *again)
 {
@@ -292,7 +360,7 @@ plan_script (const struct plan *plan, unsigned pause, const char *again)
     .venue = plan->venue->id, .description = plan->venue->description,
     .client = v->name, .way = plan->way, .paths = plan->paths,
     .npaths = plan->npaths,
-    .initiator = plan->way == ESP_BOOT_ISCSI ? plan->initiator : NULL,
+    .initiator = *plan->initiator ? plan->initiator : NULL,
     .chap_user = plan->chap_secret ? v->entry->chap : NULL,
     .chap_secret = plan->chap_secret, .pause = pause, .again = again,
   };
@@ -371,12 +439,15 @@ boot (struct visit *v, struct plan *plan, unsigned pause, const char *again)
 {
   char why[512] = "";
   struct esp_catch before = esp_catch_begin (why, sizeof why);
-  char *script = plan_here (plan) == 0 ? plan_script (plan, pause, again)
-    : NULL;
+  char *script = plan_all (plan) == 0
+    ? plan_script (plan, pause, v->hop ? NULL : again) : NULL;
 
   esp_catch_end (before);
   if (!script)
     return cannot (v, plan, why, pause, again);
+  if (*why)                     /* others can */
+    esp_error ("%s, for %s at %s: %s", plan->venue->id, v->name, v->address,
+               why);
   visit_audit (v, plan->venue->id, esp_boot_name (plan->way), NULL);
   remember (v, plan->venue);
   return visit_reply (v, script);

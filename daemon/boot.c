@@ -10,6 +10,8 @@
  *   page=needs|match, from=N, at=N       which page, and where on it
  *   need=NAME (many), ticked             needs, and that they were chosen here
  *   venue=ID, try=N                      boot it; the N-th time since it failed
+ *   hop                                  asked by another server's script, which
+ *                                        goes on where this one cannot
  *
  * IDs and needs are written as esp_script_encode does.
  *
@@ -77,7 +79,8 @@ int
 visit_say (struct visit *v, const char *const *lines, unsigned pause,
            const char *query)
 {
-  return reply_script (v, esp_script_message (&v->page, lines, pause, query));
+  return reply_script (v, esp_script_message (&v->page, lines, pause,
+                                              v->hop ? NULL : query));
 }
 
 int
@@ -290,6 +293,9 @@ choose_page (struct visit *v)
                    ? venue : "");
   if (v->assigned)
     return page_boot (v, v->assigned);
+  if (v->hop)
+    return visit_say (v, (const char *const[]) { "No venue was named", NULL },
+                      0, NULL);
   if (page && strcmp (page, "needs") == 0)
     return page_needs (v);
   if (page && strcmp (page, "match") == 0)
@@ -334,6 +340,7 @@ boot_script (struct request *r)
   CLEANUP_FREE char *url = NULL;
   struct visit v = {
     .r = r, .mac = said (r, "mac"), .uuid = said (r, "uuid"),
+    .hop = request_query (r, "hop") != NULL,
     .page = { .title = r->config->title, .shell = r->config->shell },
   };
 

@@ -48,6 +48,8 @@ static int
 check_path (const struct esp_script_boot *boot,
             const struct esp_script_path *path)
 {
+  if (path->chain)
+    return script_check_url (path->chain, "another server's page");
   if (boot->way == ESP_BOOT_NBDROOT) {
     if (script_check_url (path->kernel, "the kernel's URL") == -1 ||
         (path->initrd &&
@@ -81,7 +83,7 @@ check_boot (const struct esp_script_boot *boot)
   for (size_t i = 0; i < boot->npaths; ++i)
     if (check_path (boot, &boot->paths[i]) == -1)
       return -1;
-  return script_check_query (boot->again);
+  return boot->again ? script_check_query (boot->again) : 0;
 }
 
 /* The setting NAME in hexadecimal: any bytes, and nothing to be replaced. */
@@ -148,18 +150,34 @@ put_kernel (FILE *fp, const struct esp_script_path *path, size_t n)
   fputs ("imgfree linux ||\n", fp);
 }
 
+/* Its script runs in ours, and comes back when it failed; settings are one
+ * for all scripts.
+ */
+static void
+put_chain (FILE *fp, const struct esp_script_page *page,
+           const struct esp_script_path *path)
+{
+  fprintf (fp, "chain --autofree %s ||\nset u %s\n", path->chain, page->url);
+}
+
 static int
-put_path (FILE *fp, const struct esp_script_boot *boot, size_t n)
+put_path (FILE *fp, const struct esp_script_page *page,
+          const struct esp_script_boot *boot, size_t n)
 {
   const struct esp_script_path *path = &boot->paths[n];
   CLEANUP_FREE char *line = NULL;
 
   if (script_line (fp, "echo Server", path->server) == -1)
     return -1;
-  if (boot->way == ESP_BOOT_NBDROOT)
+  if (path->chain)
+    put_chain (fp, page, path);
+  else if (boot->way == ESP_BOOT_NBDROOT)
     put_kernel (fp, path, n);
-  else
+  else {
+    if (boot->way == ESP_BOOT_ISCSI && (n == 0 || path[-1].chain))
+      put_initiator (fp, boot);
     put_san (fp, path, n);
+  }
   if (asprintf (&line, "%s could not boot this machine", path->server) == -1) {
     line = NULL;
     return -1;
@@ -186,10 +204,12 @@ put_boot (FILE *fp, const struct esp_script_page *page,
     r = script_line (fp, "echo Venue", name);
   if (r == 0)
     r = script_line (fp, "echo", as);
-  if (boot->way == ESP_BOOT_ISCSI)
-    put_initiator (fp, boot);
   for (size_t i = 0; i < boot->npaths && r == 0; ++i)
-    r = put_path (fp, boot, i);
+    r = put_path (fp, page, boot, i);
+  if (!boot->again) {
+    fputs ("exit 1\n", fp);
+    return r;
+  }
   fprintf (fp, ":failed\necho Once more in %u seconds\n", boot->pause);
   script_pause (fp, page, boot->pause);
   script_chain (fp, boot->again);

@@ -385,11 +385,16 @@ esp_script_message (const struct esp_script_page *page,
   CLEANUP_SCRIPT struct script s = { 0 };
   int r;
 
-  if (script_check_query (query) == -1 || script_begin (&s, page) == -1)
+  if ((query && script_check_query (query) == -1) ||
+      script_begin (&s, page) == -1)
     return NULL;
   r = script_line (s.fp, "echo", page->title);
   for (; *lines && r == 0; ++lines)
     r = script_line (s.fp, "echo", *lines);
+  if (!query) {
+    fputs ("exit 1\n", s.fp);
+    return script_end (&s, r);
+  }
   fputs (":pause\n", s.fp);
   script_pause (s.fp, page, pause);
   script_chain (s.fp, query);

@@ -63,7 +63,7 @@ extern char *esp_script_menu (const struct esp_script_page *page,
                               const struct esp_script_menu *menu);
 
 /* Say LINES (up to a NULL), and after PAUSE seconds ask for the page's URL with
- * QUERY.
+ * QUERY.  QUERY NULL: end at once, and the script that asked goes on.
  */
 extern char *esp_script_message (const struct esp_script_page *page,
                                  const char *const *lines, unsigned pause,
@@ -73,6 +73,9 @@ extern char *esp_script_message (const struct esp_script_page *page,
 #define ESP_SCRIPT_DISKS_MAX 16u
 struct esp_script_path {
   const char *server;           /* what people call it */
+  const char *chain;            /* not NULL: the page of another espalierd that
+                                 * is asked to boot it; nothing below is looked
+                                 * at */
   const char *const *disks;     /* iscsi, http: "iscsi:…", "http://…", disk 0
                                  * first */
   size_t ndisks;
@@ -87,7 +90,8 @@ struct esp_script_boot {
   const char *initiator;        /* iSCSI name of the client; NULL: iPXE's own */
   const char *chap_user, *chap_secret;  /* NULL: no CHAP */
   unsigned pause;               /* seconds until */
-  const char *again;            /* this query is asked for, when all failed */
+  const char *again;            /* this query is asked for, when all failed;
+                                 * NULL: the script that asked goes on */
 };
 extern char *esp_script_boot (const struct esp_script_page *page,
                               const struct esp_script_boot *boot);

@@ -192,10 +192,10 @@ test_iscsi (void **state)
   boot.chap_user = "ann";
   boot.chap_secret = "a b${x}";
   assert_script (esp_script_boot (&page, &boot), HEAD
+    "echo Server first\n"
     "set initiator-iqn iqn.2026-11.org.espalier:client:seat-7\n"
     "set username:hex 61:6e:6e\n"
     "set password:hex 61:20:62:24:7b:78:7d\n"
-    "echo Server first\n"
     "sanboot iscsi:10.0.0.1::3260:1:iqn.a ||\n"
     ":f0\n"
     "echo first could not boot this machine\n"
@@ -209,6 +209,37 @@ test_iscsi (void **state)
     ":u1_0\n"
     ":f1\n"
     "echo second could not boot this machine\n" TAIL);
+}
+
+/* Another server's page runs inside; what it set, we set again. */
+static void
+test_chain (void **state)
+{
+  static const char *const one[] = { "iscsi:10.0.0.1::3260:1:iqn.a" };
+  const struct esp_script_path paths[] = {
+    { .server = "other", .chain = "http://10.0.0.2/boot.ipxe?mac=1&hop=1" },
+    { .server = "first", .disks = one, .ndisks = 1 },
+  };
+  struct esp_script_boot boot = boot_of (ESP_BOOT_ISCSI, paths, 2);
+  static const char middle[] =
+    "echo Server other\n"
+    "chain --autofree http://10.0.0.2/boot.ipxe?mac=1&hop=1 ||\n"
+    "set u http://10.0.0.1:8610/boot.ipxe?mac=52-54-00-12-34-56\n"
+    ":f0\n"
+    "echo other could not boot this machine\n"
+    "echo Server first\n"
+    "clear username ||\nclear password ||\n"
+    "sanboot iscsi:10.0.0.1::3260:1:iqn.a ||\n"
+    ":f1\n"
+    "echo first could not boot this machine\n";
+  CLEANUP_FREE char *all = NULL, *ended = NULL;
+
+  (void) state;
+  assert_true (asprintf (&all, "%s%s%s", HEAD, middle, TAIL) > 0);
+  assert_script (esp_script_boot (&page, &boot), all);
+  boot.again = NULL;            /* asked by another server's script */
+  assert_true (asprintf (&ended, "%s%sexit 1\n", HEAD, middle) > 0);
+  assert_script (esp_script_boot (&page, &boot), ended);
 }
 
 static void
@@ -345,6 +376,7 @@ main (void)
     cmocka_unit_test (test_alike),
     cmocka_unit_test (test_message),
     cmocka_unit_test (test_iscsi),
+    cmocka_unit_test (test_chain),
     cmocka_unit_test (test_nbdroot),
     cmocka_unit_test (test_refused),
     cmocka_unit_test (test_hostile),
