@@ -26,6 +26,7 @@
 #include "san-pool.h"
 #include "tip.h"
 
+#define TYPE "application/octet-stream"
 #define CHUNK (256u << 10)
 #define SMALL_CHUNK (64u << 10)
 #define AHEAD 4u
@@ -115,21 +116,40 @@ stream_read (void *arg, uint64_t pos __attribute__ ((unused)), char *buf,
   return (ssize_t) n;
 }
 
+/* A few sectors, as firmware asks for them: the bytes go with the headers, in
+ * one message.  Where they cannot be read that can still be said.
+ */
+static int
+send_small (struct request *r, unsigned status, const esp_uuid *tip,
+            uint64_t from, size_t len)
+{
+  struct pool_read *read = pool_read_start (tip, from, len);
+  const char *bytes = read ? pool_read_wait (read) : NULL;
+  int result = bytes ? reply (r, status, TYPE, bytes, len)
+    : reply_error (r, 503, "the disk cannot be read");
+
+  pool_read_free (read);
+  return result;
+}
+
 static int
 send_part (struct request *r, unsigned status, const esp_uuid *tip,
            uint64_t from, uint64_t len)
 {
   struct reply_stream stream = {
     .size = len, .read = stream_read, .free = stream_free };
-  struct stream *s = calloc (1, sizeof *s);
+  struct stream *s;
 
+  if (len > 0 && len <= SMALL_CHUNK && strcmp (r->method, "HEAD") != 0)
+    return send_small (r, status, tip, from, (size_t) len);
+  s = calloc (1, sizeof *s);
   if (!s)
     return reply_error (r, 500, "out of memory");
   s->tip = *tip;
   s->pos = s->next = from;
   s->end = from + len;
   stream.arg = s;
-  return reply_stream (r, status, "application/octet-stream", &stream);
+  return reply_stream (r, status, TYPE, &stream);
 }
 
 /* "0" to "255", as one would write it. */

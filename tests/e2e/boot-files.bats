@@ -4,6 +4,7 @@
 bats_require_minimum_version 1.5.0
 load ../lib/common
 load ../lib/daemon
+load ../lib/center
 
 PATH=$PATH:/usr/sbin:/sbin
 OLD=6.1.0-9-amd64 NEW=6.1.0-40-amd64
@@ -390,4 +391,26 @@ PY
     [ ! -e "$STORE/run/espalierd/boot/tmp.abc" ]
     get "$WEB/venues/one/kernel"; is 200
     cmp body tree/boot/vmlinuz-$NEW
+}
+
+@test "out of a restore point of which nothing is local yet" {
+    need_fuse
+    tree
+    image far.img 24M
+    ext4 far.img tree
+    mkdir c
+    at a -q init
+    at a -q center add c ./c
+    at a -q root add far far.img
+    at a -q venue add far --disk far
+    at a -q push far c
+    espalier --quiet init
+    espalier --quiet center add c ./c --unsigned
+    espalier --quiet pull c far
+    [ "$(espalier rp show far --json | jq -r .kind)" = delayed ]
+    start_espalierd
+    get "$WEB/venues/far/kernel"; is 200
+    cmp body tree/boot/vmlinuz-$NEW
+    get -r 1000000-1999999 "$WEB/venues/far/disk/0"; is 206
+    cmp body <(tail -c +1000001 far.img | head -c 1000000)
 }

@@ -196,6 +196,11 @@ damage ()
     [ "$status" -eq 18 ] || { echo "curl: $status $output"; return 1; }
     [ "$(stat -c %s body)" -lt "$SIZE" ]
     cmp -n "$(stat -c %s body)" body one.raw
+    # Of a few sectors it is known before anything is sent.
+    get -r $((3 << 20))-$(((3 << 20) + 511)) "$DISK"; is 503
+    not cmp -s body <(part one.raw $((3 << 20)) 512)
+    get -r 512-1023 "$DISK"; is 206
+    cmp body <(part one.raw 512 512)
     # Others are served.
     get "$WEB/venues/cafe/disk/1"; is 200
     cmp body two.raw
