@@ -149,11 +149,13 @@ leave (int dir, const char *text)
 
 struct look { struct server best; json_int_t since; unsigned n; };
 
-/* Is the server of file FD gone?  Whoever can lock it removes it. */
+/* Is the server of file FD gone?  Whoever can lock it removes it; a shared lock
+ * is enough, so that two who look at once do not take each other for it.
+ */
 static bool
 is_gone (int dir, const char *name, int fd)
 {
-  if (esp_lock (fd, true) == -1)
+  if (esp_lock (fd, false) == -1)
     return errno != EWOULDBLOCK;
   unlinkat (dir, name, 0);
   return true;
