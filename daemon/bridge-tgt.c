@@ -33,6 +33,7 @@
 #include <sys/un.h>
 
 #include "bridge-internal.h"
+#include "bridge-tgt.h"
 #include "util/cleanup.h"
 #include "util/host.h"
 
@@ -55,21 +56,6 @@ static int tgt_dir = -1;        /* where its socket is; set by tgt_start */
 /* One call at a time. */
 static pthread_mutex_t call_lock = PTHREAD_MUTEX_INITIALIZER;
 
-enum mode {
-  MODE_SYSTEM, MODE_TARGET, MODE_DEVICE, MODE_PORTAL, MODE_LLD, MODE_SESSION,
-  MODE_CONNECTION, MODE_ACCOUNT,
-};
-enum verb { OP_NEW, OP_DELETE, OP_SHOW, OP_BIND, OP_UNBIND, OP_UPDATE };
-
-struct header {
-  uint32_t mode, op;
-  char driver[64];
-  uint32_t len;                 /* with the text and its NUL */
-  int32_t tid;
-  uint64_t session, lun;
-  uint32_t cid, host, device_type, direction, pack, force;
-};
-_Static_assert (sizeof (struct header) == 120, "as tgtd has it on 64 bits");
 struct answer {
   uint32_t code, len;
 };
@@ -159,7 +145,7 @@ control_answer (int fd, char **text)
  * nothing.
  */
 static int
-call (struct header *h, const char *text, char **answer)
+call (struct tgt_header *h, const char *text, char **answer)
 {
   ESP_LOCK_SCOPE (&call_lock);
   size_t len = text ? strlen (text) + 1 : 0;
@@ -174,9 +160,8 @@ call (struct header *h, const char *text, char **answer)
   return control_answer (fd, answer ? answer : &none);
 }
 
-/* As call, with the text formatted; reports with WHAT. */
-static int __attribute__ ((format (printf, 3, 4)))
-ask (const char *what, struct header h, const char *fmt, ...)
+int
+tgt_ask (const char *what, struct tgt_header h, const char *fmt, ...)
 {
   char *text CLEANUP_FREE = NULL;
   va_list args;
@@ -199,50 +184,6 @@ ask (const char *what, struct header h, const char *fmt, ...)
     errno = EIO;
   }
   return -1;
-}
-
-/* --- accounts ------------------------------------------------------------- */
-
-/* tgtd knows an account by its name only; this is what it has of ours. */
-struct account {
-  struct account *next;
-  char *user, *secret;
-  unsigned targets;
-};
-static pthread_mutex_t account_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct account *accounts;
-
-static struct account **
-account_find_locked (const char *user)
-{
-  struct account **p = &accounts;
-
-  while (*p && strcmp ((*p)->user, user) != 0)
-    p = &(*p)->next;
-  return p;
-}
-
-static void
-account_free (struct account *a)
-{
-  if (a->secret)
-    explicit_bzero (a->secret, strlen (a->secret));
-  free (a->secret);
-  free (a->user);
-  free (a);
-}
-
-/* tgtd ended, and all that it had. */
-static void
-accounts_forget (void)
-{
-  struct account *a;
-
-  ESP_LOCK_SCOPE (&account_lock);
-  while ((a = accounts)) {
-    accounts = a->next;
-    account_free (a);
-  }
 }
 
 /* --- its life ------------------------------------------------------------- */
@@ -274,7 +215,7 @@ static int
 tgt_wait (void)
 {
   for (unsigned i = 0; i < 500 && !proc_ended (&tgt_proc, 10); i++) {
-    struct header h = { .mode = MODE_PORTAL, .op = OP_SHOW, .tid = -1 };
+    struct tgt_header h = { .mode = MODE_PORTAL, .op = OP_SHOW, .tid = -1 };
     char *text CLEANUP_FREE = NULL;
     int r = call (&h, NULL, &text);
 
@@ -336,7 +277,7 @@ void
 tgt_stop (int dirfd)
 {
   proc_end (&tgt_proc, dirfd, SIGKILL, 2000);
-  accounts_forget ();
+  tgt_chap_forget_all ();
 }
 
 /* --- targets -------------------------------------------------------------- */
@@ -344,14 +285,14 @@ tgt_stop (int dirfd)
 static int
 target_set (int tid, const char *name, unsigned value)
 {
-  return ask (name, (struct header) { .mode = MODE_TARGET, .op = OP_UPDATE,
+  return tgt_ask (name, (struct tgt_header) { .mode = MODE_TARGET, .op = OP_UPDATE,
                                       .tid = tid }, "%s=%u", name, value);
 }
 
 int
 tgt_target_new (int tid, const char *iqn)
 {
-  const struct header h = { .mode = MODE_TARGET, .op = OP_NEW, .tid = tid };
+  const struct tgt_header h = { .mode = MODE_TARGET, .op = OP_NEW, .tid = tid };
   /* The rest as tgtd has it; 8 KiB a segment would be slow. */
   static const struct { const char *name; unsigned value; } settings[] = {
     { "nop_interval", NOP_INTERVAL }, { "nop_count", NOP_COUNT },
@@ -359,7 +300,7 @@ tgt_target_new (int tid, const char *iqn)
     { "MaxBurstLength", 1048576 },
   };
 
-  if (ask ("new target", h, "targetname=%s", iqn) == -1)
+  if (tgt_ask ("new target", h, "targetname=%s", iqn) == -1)
     return -1;
   for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
     if (target_set (tid, settings[i].name, settings[i].value) == -1) {
@@ -372,14 +313,14 @@ tgt_target_new (int tid, const char *iqn)
 int
 tgt_lun_new (int tid, unsigned lun, const struct tgt_lun *l)
 {
-  struct header h = { .mode = MODE_DEVICE, .op = OP_NEW, .tid = tid,
+  struct tgt_header h = { .mode = MODE_DEVICE, .op = OP_NEW, .tid = tid,
                       .lun = lun };
 
-  if (ask ("new logical unit", h, "path=%s,bstype=rdwr,bsoflags=direct,"
+  if (tgt_ask ("new logical unit", h, "path=%s,bstype=rdwr,bsoflags=direct,"
            "blocksize=512", l->path) == -1)
     return -1;
   h.op = OP_UPDATE;
-  return ask ("names of a logical unit", h, "vendor_id=ESPALIER,"
+  return tgt_ask ("names of a logical unit", h, "vendor_id=ESPALIER,"
               "product_id=Espalier disk,product_rev=1,scsi_id=%s,scsi_sn=%s,"
               "lbppbe=3,thin_provisioning=1", l->id, l->serial);
 }
@@ -389,7 +330,7 @@ tgt_allow (int tid, const char *address)
 {
   bool v6 = strchr (address, ':') != NULL;
 
-  return ask ("allow an address", (struct header) {
+  return tgt_ask ("allow an address", (struct tgt_header) {
       .mode = MODE_TARGET, .op = OP_BIND, .tid = tid },
     "initiator-address=%s%s%s", v6 ? "[" : "", address, v6 ? "]" : "");
 }
@@ -397,14 +338,14 @@ tgt_allow (int tid, const char *address)
 int
 tgt_offline (int tid)
 {
-  return ask ("take a target offline", (struct header) {
+  return tgt_ask ("take a target offline", (struct tgt_header) {
       .mode = MODE_TARGET, .op = OP_UPDATE, .tid = tid }, "state=offline");
 }
 
 ssize_t
 tgt_conns (int tid, struct bridge_conn *out, size_t max)
 {
-  struct header h = { .mode = MODE_CONNECTION, .op = OP_SHOW, .tid = tid };
+  struct tgt_header h = { .mode = MODE_CONNECTION, .op = OP_SHOW, .tid = tid };
   char *text CLEANUP_FREE = NULL;
   int r = call (&h, NULL, &text);
 
@@ -417,7 +358,7 @@ tgt_conns (int tid, struct bridge_conn *out, size_t max)
 int
 tgt_conn_delete (int tid, const struct bridge_conn *c)
 {
-  struct header h = { .mode = MODE_CONNECTION, .op = OP_DELETE, .tid = tid,
+  struct tgt_header h = { .mode = MODE_CONNECTION, .op = OP_DELETE, .tid = tid,
                       .session = c->session, .cid = c->cid };
 
   return call (&h, NULL, NULL) == 0 ? 0 : -1;
@@ -426,7 +367,7 @@ tgt_conn_delete (int tid, const struct bridge_conn *c)
 int
 tgt_target_delete (int tid)
 {
-  struct header h = { .mode = MODE_TARGET, .op = OP_DELETE, .tid = tid };
+  struct tgt_header h = { .mode = MODE_TARGET, .op = OP_DELETE, .tid = tid };
   int r = call (&h, NULL, NULL);
 
   switch (r) {
@@ -434,78 +375,4 @@ tgt_target_delete (int tid)
   case CODE_TARGET_ACTIVE: case CODE_LUN_ACTIVE: return 1;
   default: return -1;
   }
-}
-
-/* --- CHAP ----------------------------------------------------------------- */
-
-static int
-account_add_locked (const char *user, const char *secret)
-{
-  struct account *a = calloc (1, sizeof *a);
-
-  if (!a || !(a->user = strdup (user)) || !(a->secret = strdup (secret))) {
-    esp_error ("malloc: %m");
-    if (a)
-      account_free (a);
-    return -1;
-  }
-  if (ask ("new account", (struct header) { .mode = MODE_ACCOUNT,
-                                            .op = OP_NEW },
-           "user=%s,password=%s", user, secret) == -1) {
-    account_free (a);
-    return -1;
-  }
-  a->next = accounts;
-  accounts = a;
-  return 0;
-}
-
-/* One target less has USER; the last one takes the account along. */
-static void
-account_put_locked (const char *user)
-{
-  struct account **p = account_find_locked (user), *a = *p;
-
-  if (!a || --a->targets)
-    return;
-  ask ("remove an account", (struct header) {
-      .mode = MODE_ACCOUNT, .op = OP_DELETE }, "user=%s", user);
-  *p = a->next;
-  account_free (a);
-}
-
-int
-tgt_chap (int tid, const char *user, const char *secret)
-{
-  ESP_LOCK_SCOPE (&account_lock);
-  struct account *a;
-
-  if (!*user || strchr (user, ',') || !*secret) {
-    esp_error ("CHAP: a user has a name without a comma, and a secret");
-    errno = EINVAL;
-    return -1;
-  }
-  a = *account_find_locked (user);
-  if (a && strcmp (a->secret, secret) != 0) {
-    esp_error ("CHAP: another client that is running has the user \"%s\" with "
-               "another secret: give each client a user of its own", user);
-    errno = EEXIST;
-    return -1;
-  }
-  if (!a && account_add_locked (user, secret) == -1)
-    return -1;
-  (*account_find_locked (user))->targets++;
-  if (ask ("bind an account", (struct header) {
-        .mode = MODE_ACCOUNT, .op = OP_BIND, .tid = tid },
-      "user=%s", user) == 0)
-    return 0;
-  account_put_locked (user);
-  return -1;
-}
-
-void
-tgt_chap_forget (const char *user)
-{
-  ESP_LOCK_SCOPE (&account_lock);
-  account_put_locked (user);
 }

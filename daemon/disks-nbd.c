@@ -30,59 +30,21 @@
 
 #include <libnbd.h>
 
-#include "disks.h"
+#include "disks-internal.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
 
-#define CONNS 4
-#define POLL_MS 200
 /* Unflushed bytes that are remembered for one disk, and for all. */
 #define LOG_MAX (16 << 20)
 #define LOG_MIN (1 << 20)
 #define LOG_ALL (256 << 20)
 
-struct conn {
-  struct nbd_handle *nbd;       /* NULL: not connected */
-  bool busy;
-};
-
-struct entry {                  /* a write, or zeroes (data is NULL) */
-  struct entry *next;
-  uint64_t pos, len, serial, cost;
-  void *data;
-};
-
-struct disk {
-  struct disk *next;            /* in the table */
-  char name[DISK_NAME_MAX + 1];
-  uint64_t ino, size;
-  unsigned refs;                /* under table_lock */
-
-  pthread_mutex_t lock;         /* all below */
-  pthread_cond_t changed;
-  char *uri;
-  struct conn conns[CONNS];
-  unsigned max;                 /* connections that make sense */
-  unsigned busy;
-  bool mending;
-  bool failed;                  /* mending failed: nothing helps */
-  atomic_bool lost;             /* these also without the lock */
-  atomic_bool closing;          /* no more requests */
-  atomic_bool cut;              /* those on their way have to end */
-  struct entry *first, **last;
-  uint64_t logged, serial;
-};
-
-static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct disk *table;      /* under table_lock */
-static uint64_t next_ino = 2;   /* likewise; numbers are never used again */
 static atomic_ullong logged_all;
 
 /* --- the log -------------------------------------------------------------- */
 
-/* Forget what has a serial number up to SERIAL. */
-static void
-log_forget_locked (struct disk *d, uint64_t serial)
+void
+disk_forget_locked (struct disk *d, uint64_t serial)
 {
   struct entry *e;
 
@@ -127,9 +89,8 @@ conn_wait (struct disk *d, struct nbd_handle *h)
   return nbd_poll (h, POLL_MS) >= 0 && !d->cut;
 }
 
-/* Connect to D's export until DEADLINE.  NULL: WHY says what is wrong. */
-static struct nbd_handle *
-conn_open (struct disk *d, uint64_t deadline, char *why, size_t why_size)
+struct nbd_handle *
+disk_connect (struct disk *d, uint64_t deadline, char *why, size_t why_size)
 {
   struct nbd_handle *h = nbd_create ();
   char *uri CLEANUP_FREE = NULL;
@@ -181,7 +142,7 @@ conn_fill_locked (struct disk *d, struct conn *c)
   struct nbd_handle *h;
 
   pthread_mutex_unlock (&d->lock);
-  h = conn_open (d, esp_now_us () + DISK_OPEN_S * UINT64_C (1000000), why,
+  h = disk_connect (d, esp_now_us () + DISK_OPEN_S * UINT64_C (1000000), why,
                  sizeof why);
   pthread_mutex_lock (&d->lock);
   c->nbd = h;
@@ -264,7 +225,7 @@ mend_replay (struct disk *d, struct nbd_handle *h)
 static struct nbd_handle *
 mend_try (struct disk *d, uint64_t deadline, char *why, size_t why_size)
 {
-  struct nbd_handle *h = conn_open (d, deadline, why, why_size);
+  struct nbd_handle *h = disk_connect (d, deadline, why, why_size);
   int r;
 
   if (!h)
@@ -285,8 +246,8 @@ mend_try (struct disk *d, uint64_t deadline, char *why, size_t why_size)
   return NULL;
 }
 
-static void
-mend_close_all_locked (struct disk *d)
+void
+disk_disconnect_locked (struct disk *d)
 {
   for (unsigned i = 0; i < CONNS; i++) {
     nbd_close (d->conns[i].nbd);
@@ -303,7 +264,7 @@ mend_locked (struct disk *d)
   char why[256] = "";
 
   d->mending = true;
-  mend_close_all_locked (d);
+  disk_disconnect_locked (d);
   pthread_mutex_unlock (&d->lock);
   fprintf (stderr, "espalierd-disks: %s: the NBD server is gone: waiting\n",
            d->name);
@@ -382,7 +343,7 @@ disk_run (struct disk *d, const struct op *op, struct entry *entry)
     if (r == 0 && entry)
       log_add_locked (d, entry, op->pos, op->len, op->buf);
     if (r == 0 && op->what == OP_FLUSH)
-      log_forget_locked (d, upto);
+      disk_forget_locked (d, upto);
     conn_give_locked (d, c);
     return r;
   }
@@ -457,176 +418,8 @@ disk_zero (struct disk *d, uint64_t len, uint64_t pos)
   return r;
 }
 
-/* --- the table ------------------------------------------------------------ */
-
-static struct disk *
-disk_find_locked (const char *name)
-{
-  for (struct disk *d = table; d; d = d->next)
-    if (strcmp (d->name, name) == 0)
-      return d;
-  return NULL;
-}
-
-struct disk *
-disk_get (struct disk *d)
-{
-  ESP_LOCK_SCOPE (&table_lock);
-  d->refs++;
-  return d;
-}
-
-struct disk *
-disk_find (const char *name)
-{
-  ESP_LOCK_SCOPE (&table_lock);
-  struct disk *d = disk_find_locked (name);
-
-  if (d)
-    d->refs++;
-  return d;
-}
-
-struct disk *
-disk_find_ino (uint64_t ino)
-{
-  ESP_LOCK_SCOPE (&table_lock);
-  for (struct disk *d = table; d; d = d->next)
-    if (d->ino == ino) {
-      d->refs++;
-      return d;
-    }
-  return NULL;
-}
-
-uint64_t
-disk_ino (const struct disk *d)
-{
-  return d->ino;
-}
-
-uint64_t
-disk_size (const struct disk *d)
-{
-  return d->size;
-}
-
-static void
-disk_free (struct disk *d)
-{
-  mend_close_all_locked (d);
-  log_forget_locked (d, UINT64_MAX);
-  pthread_cond_destroy (&d->changed);
-  pthread_mutex_destroy (&d->lock);
-  free (d->uri);
-  free (d);
-}
-
 void
-disk_put (struct disk *d)
-{
-  bool last;
-
-  if (!d)
-    return;
-  {
-    ESP_LOCK_SCOPE (&table_lock);
-    last = --d->refs == 0;
-  }
-  if (last)
-    disk_free (d);
-}
-
-static struct disk *
-disk_new (const char *name, const char *uri)
-{
-  struct disk *d = calloc (1, sizeof *d);
-
-  if (!d)
-    return NULL;
-  d->uri = strdup (uri);
-  if (!d->uri) {
-    free (d);
-    return NULL;
-  }
-  snprintf (d->name, sizeof d->name, "%s", name);
-  d->refs = d->max = 1;
-  d->last = &d->first;
-  pthread_mutex_init (&d->lock, NULL);
-  pthread_cond_init (&d->changed, NULL);
-  return d;
-}
-
-int
-disk_open (const char *name, const char *uri, uint64_t *size, char *why,
-           size_t why_size)
-{
-  struct disk *d = disk_new (name, uri);
-  struct nbd_handle *h;
-
-  snprintf (why, why_size, "out of memory");
-  if (!d)
-    return -1;
-  h = conn_open (d, esp_now_us () + DISK_OPEN_S * UINT64_C (1000000), why,
-                 why_size);
-  if (!h) {
-    disk_put (d);
-    return -1;
-  }
-  d->conns[0].nbd = h;
-  d->size = *size = (uint64_t) nbd_get_size (h);
-  if (nbd_can_multi_conn (h) > 0)
-    d->max = CONNS;
-  ESP_LOCK_SCOPE (&table_lock);
-  if (disk_find_locked (name)) {
-    snprintf (why, why_size, "there is a disk %s", name);
-    disk_free (d);
-    return -1;
-  }
-  d->ino = next_ino++;
-  d->next = table;
-  table = d;
-  return 0;
-}
-
-int
-disk_uri (const char *name, const char *uri)
-{
-  struct disk *d = disk_find (name);
-  char *copy = strdup (uri);
-
-  if (!d || !copy) {
-    free (copy);
-    disk_put (d);
-    return -1;
-  }
-  {
-    ESP_LOCK_SCOPE (&d->lock);
-    free (d->uri);
-    d->uri = copy;
-  }
-  disk_put (d);
-  return 0;
-}
-
-/* Out of the table, with the table's reference. */
-static struct disk *
-disk_steal (const char *name)
-{
-  ESP_LOCK_SCOPE (&table_lock);
-  for (struct disk **p = &table; *p; p = &(*p)->next)
-    if (!name || strcmp ((*p)->name, name) == 0) {
-      struct disk *d = *p;
-
-      *p = d->next;
-      return d;
-    }
-  return NULL;
-}
-
-/* Flush D, which nobody uses any more, on any connection that it has. */
-static void
-disk_last_flush (struct disk *d)
+disk_last_flush_locked (struct disk *d)
 {
   const struct op flush = { .what = OP_FLUSH };
 
@@ -645,62 +438,4 @@ disk_last_flush (struct disk *d)
   for (unsigned i = 0; i < CONNS; i++)
     if (d->conns[i].nbd && nbd_aio_is_ready (d->conns[i].nbd))
       nbd_aio_disconnect (d->conns[i].nbd, 0);
-}
-
-/* Wait until nobody is busy, for SECONDS at most. */
-static void
-disk_drain_locked (struct disk *d, unsigned seconds)
-{
-  struct timespec until;
-
-  clock_gettime (CLOCK_REALTIME, &until);
-  until.tv_sec += seconds;
-  pthread_cond_broadcast (&d->changed);
-  while ((d->busy || d->mending)
-         && pthread_cond_timedwait (&d->changed, &d->lock, &until) == 0)
-    ;
-}
-
-static void
-disk_end (struct disk *d, bool hurry)
-{
-  d->closing = true;
-  {
-    ESP_LOCK_SCOPE (&d->lock);
-    if (!hurry)
-      disk_drain_locked (d, 1);
-    d->cut = true;
-    disk_drain_locked (d, hurry ? 1 : 2);
-    if (!d->busy && !d->mending) {
-      disk_last_flush (d);
-      mend_close_all_locked (d);
-    }
-  }
-  disk_put (d);
-}
-
-int
-disk_close (const char *name)
-{
-  struct disk *d = disk_steal (name);
-
-  if (!d)
-    return -1;
-  disk_end (d, false);
-  return 0;
-}
-
-void
-disk_close_all (void)
-{
-  uint64_t begin = esp_now_us ();
-  struct disk *d;
-
-  {
-    ESP_LOCK_SCOPE (&table_lock);
-    for (d = table; d; d = d->next)
-      d->closing = true;
-  }
-  while ((d = disk_steal (NULL)))
-    disk_end (d, esp_now_us () - begin > 3000000);
 }

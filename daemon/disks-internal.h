@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* One disk, for the files that know how it is made. */
+
+#ifndef ESPALIERD_DISKS_INTERNAL_H
+#define ESPALIERD_DISKS_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <libnbd.h>
+
+#include "disks.h"
+
+#define CONNS 4
+#define POLL_MS 200
+
+struct conn {
+  struct nbd_handle *nbd;       /* NULL: not connected */
+  bool busy;
+};
+
+struct entry {                  /* a write, or zeroes (data is NULL) */
+  struct entry *next;
+  uint64_t pos, len, serial, cost;
+  void *data;
+};
+
+struct disk {
+  struct disk *next;            /* in the table */
+  char name[DISK_NAME_MAX + 1];
+  uint64_t ino, size;
+  unsigned refs;                /* under the lock of the table */
+
+  pthread_mutex_t lock;         /* all below */
+  pthread_cond_t changed;
+  char *uri;
+  struct conn conns[CONNS];
+  unsigned max;                 /* connections that make sense */
+  unsigned busy;
+  bool mending;
+  bool failed;                  /* mending failed: nothing helps */
+  atomic_bool lost;             /* these also without the lock */
+  atomic_bool closing;          /* no more requests */
+  atomic_bool cut;              /* those on their way have to end */
+  struct entry *first, **last;
+  uint64_t logged, serial;
+};
+
+/* Connect to D's export until DEADLINE (esp_now_us).  NULL: WHY says what is
+ * wrong.
+ */
+extern struct nbd_handle *disk_connect (struct disk *d, uint64_t deadline,
+                                        char *why, size_t why_size);
+/* Close all its connections, which nobody uses. */
+extern void disk_disconnect_locked (struct disk *d);
+/* Flush D, which nobody uses any more, on any connection that it has, and say
+ * good bye on all.
+ */
+extern void disk_last_flush_locked (struct disk *d);
+/* Forget the writes that have a serial number up to SERIAL. */
+extern void disk_forget_locked (struct disk *d, uint64_t serial);
+
+#endif /* ESPALIERD_DISKS_INTERNAL_H */
