@@ -4,6 +4,7 @@
 #ifndef ESPALIERD_BRIDGE_INTERNAL_H
 #define ESPALIERD_BRIDGE_INTERNAL_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -141,5 +142,32 @@ extern void target_renew (struct target *t, const struct config *config,
                           int dirfd);
 /* Take it down.  false: tgtd still holds it. */
 extern bool target_unmake (struct target *t, int dirfd);
+
+/* --- all of it (bridge.c, bridge-watch.c) --------------------------------- */
+extern struct bridge {
+  pthread_rwlock_t gate;        /* bridge.c says what for */
+  bool running;                 /* both processes were started; under gate */
+  pthread_mutex_t lock;         /* what follows, up to the blank line */
+  pthread_cond_t changed;
+  struct target *table;
+  bool stopping;
+  uint64_t made, died;
+
+  int dir;                      /* run/espalierd/bridge; -1: no bridge */
+  struct listen_at listen_at;
+  int wake;                     /* eventfd: the watcher is to look now */
+} bridge;
+extern void bridge_set_state_locked (struct target *t,
+                                     enum target_state state);
+extern void bridge_remove_locked (struct target *t);
+/* Take down T, which is GOING and the caller's. */
+extern void bridge_take_down (struct target *t);
+extern void bridge_wake (void);
+/* Have the watcher start the processes, unless they run. */
+extern int bridge_start_if_needed (void);
+/* The thread; when bridge.stopping is set and it is woken, it ends the processes
+ * and returns.
+ */
+extern void *bridge_watch (void *arg);
 
 #endif /* ESPALIERD_BRIDGE_INTERNAL_H */
