@@ -2,6 +2,7 @@
 # GET /api/…: the command line's objects, and what only a daemon knows.
 load ../lib/common
 load ../lib/center
+load ../lib/delayload
 load ../lib/daemon
 
 setup_store ()
@@ -116,6 +117,31 @@ signal.pause()' >client.log 2>&1 3>&- &
     api_has boots '. == []'
 }
 
+@test "api: what is fetched, and a center that went away" {
+    need jq curl
+    need_client
+    pushed 4
+    serve_center
+    local center=$ORIGIN_PID
+    RETRIES=0 TIMEOUT=1 pulled b "far=$WEB"
+    STORE=$D/b
+    start_espalierd --nbd-options "--background off --profile off"
+    api hydration | jq -e 'map(.name) | sort == ["base", "v2"]'
+    api_has hydration 'all(.local_bytes == 0 and .bytes > 0 and .wished == false)'
+    api_has centers '.[0] | .name == "far" and .live == null'
+    client cafe@a
+    soon hydration 'any(.local_bytes > 0 and .live.center_bytes > 0)'
+    soon centers '.[0].live | .out == false and .requests > 0 and .bytes > 0'
+    kill -9 "$center"; wait "$center" || true
+    PORT=$NBD_PORT /usr/bin/python3 -c 'import nbd, os; h = nbd.NBD()
+h.set_export_name("cafe@b"); h.connect_tcp("127.0.0.1", os.environ["PORT"])
+for i in range(3):
+    try: h.pread(65536, (1 << 20) + (i << 18))
+    except nbd.Error: pass' 3>&-
+    soon centers '.[0].live | .out == true and .errors > 0'
+    soon state '.problems | any(.about == "center" and .name == "far" and .severity == "error")'
+}
+
 @test "api: what is not there is 404, and nothing but GET and HEAD is done" {
     need jq curl
     setup_store
@@ -139,5 +165,8 @@ signal.pause()' >client.log 2>&1 3>&- &
     done
     for i in "${pids[@]}"; do wait "$i"; done
     for i in {2..10}; do cmp <(jq -S 'del(.history)' s1) <(jq -S 'del(.history)' "s$i"); done
-    jq -e '.clients.total == .summary.overlays and (.clients.clients | length <= 500)' s1
+    local n
+    n=$(espalier overlay list --json | jq length)
+    [ "$n" -ge 1000 ]
+    jq -e --argjson n "$n" '.clients.total == $n and .summary.overlays == $n and (.clients.clients | length <= 500)' s1
 }
