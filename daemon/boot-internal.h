@@ -9,6 +9,7 @@
 #include "boot.h"
 #include "boot/script.h"
 #include "catalog/catalog.h"
+#include "neighbour.h"
 
 /* --- what the catalog says, kept in memory (boot-data.c) ------------------- */
 /* Never changed; made anew when the catalog changed. */
@@ -53,6 +54,7 @@ struct visit {
   struct boot_data *data;
   const char *mac, *uuid;       /* as it wrote them; NULL: not */
   char address[64];
+  char neighbour[NEIGHBOUR_MAC_SIZE];   /* "": not known */
   const struct esp_client *entry;       /* NULL: unknown */
   char name[ESP_NAME_MAX + 1];
   const struct esp_venue *assigned;     /* NULL: it chooses */

@@ -238,6 +238,30 @@ make_url (struct visit *v)
   return fclose (fp) == EOF ? NULL : text;
 }
 
+/* Is the machine the one that it says?  Its packets have its MAC address, where
+ * no router is between us; one that says none gets that.
+ */
+static bool
+check_mac (struct visit *v)
+{
+  char said_mac[ESP_CLIENT_KEY_MAX + 1], unused[64];
+  enum esp_client_kind kind;
+  struct esp_catch before;
+  bool same;
+
+  if (!v->r->config->check_mac || !neighbour_mac (v->address, v->neighbour))
+    return true;
+  if (!v->mac) {
+    v->mac = v->neighbour;
+    return true;
+  }
+  before = esp_catch_begin (unused, sizeof unused);
+  same = esp_client_key_parse (v->mac, &kind, said_mac) == 0 &&
+    kind == ESP_CLIENT_MAC && strcmp (said_mac, v->neighbour) == 0;
+  esp_catch_end (before);
+  return same;
+}
+
 /* The venue that it has to boot.  -1: it is there no more, and was said so
  * with *RESULT.
  */
@@ -328,6 +352,11 @@ answer (struct visit *v)
   if (!data)
     return explain (v, "the catalog cannot be read");
   v->data = data;
+  if (!check_mac (v)) {
+    snprintf (v->name, sizeof v->name, "%s", v->neighbour);
+    return visit_refuse (v, NULL, "It says another MAC address than its "
+                         "packets have");
+  }
   v->entry = esp_client_match (&data->clients, v->mac, v->uuid, v->address);
   esp_client_name (v->entry, v->mac, v->uuid, v->address, v->name);
   read_needs (v);

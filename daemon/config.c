@@ -33,6 +33,7 @@ const struct config_name config_names[] = {
   { "iscsi-listen", KIND_LISTEN, AT (iscsi_listen), "ADDRESS:PORT", "iSCSI (:3260); empty: no bridge", 3260, 0, true },
   { "bridge-grace", KIND_SECONDS, AT (bridge_grace), "SECONDS", "how long a target waits for its initiator (120)", 1, DAY, false },
   { "unknown-clients", KIND_UNKNOWN, AT (unknown_clients), "menu|default|refuse", "what clients get that nobody has added (menu)", 0, 0, false },
+  { "check-mac", KIND_ON_OFF, AT (check_mac), "on|off", "refuse who says another MAC address than its packets have (on)", 0, 0, false },
   { "default-venue", KIND_VENUE, AT (default_venue), "ID", "for clients without one", 0, 0, false },
   { "menu-timeout", KIND_SECONDS, AT (menu_timeout), "SECONDS", "until a menu takes its default (10); 0: never", 0, DAY, false },
   { "shell", KIND_ON_OFF, AT (shell), "on|off", "offer iPXE's shell (off)", 0, 0, false },
@@ -59,6 +60,7 @@ config_new (void)
   c->config.nbd_listen = strdup (":10809");
   c->config.iscsi_listen = strdup (":3260");
   c->config.title = strdup ("Espalier");
+  c->config.check_mac = true;
   c->config.menu_timeout = 10;
   c->config.bridge_grace = 120;
   c->config.ticket_opens = 10 * MINUTE;

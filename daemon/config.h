@@ -27,6 +27,7 @@ struct config {
   char *title;                  /* of menu and page */
   char *default_venue;          /* or NULL */
   enum unknown_clients unknown_clients;
+  bool check_mac;               /* a machine's word against the kernel's */
   unsigned menu_timeout;        /* seconds; 0: wait for a choice */
   bool shell;                   /* offer iPXE's shell in menus */
   bool require_ticket;

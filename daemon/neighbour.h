@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the kernel knows of a machine on a network of ours. */
+
+#ifndef ESPALIERD_NEIGHBOUR_H
+#define ESPALIERD_NEIGHBOUR_H
+
+#include <stdbool.h>
+
+#define NEIGHBOUR_MAC_SIZE 18   /* "52:54:00:12:34:56" */
+
+/* The hardware (Ethernet) address of the machine at ADDRESS (text), from the kernel's table of
+ * neighbours (rtnetlink(7)); it has just sent us something, so if it is on a
+ * network of ours it is there.  False: it is not (behind a router, this machine itself, a
+ * Unix socket), or the table cannot be read.  Reports nothing.
+ */
+extern bool neighbour_mac (const char *address, char mac[NEIGHBOUR_MAC_SIZE]);
+
+#endif /* ESPALIERD_NEIGHBOUR_H */
