@@ -9,6 +9,7 @@
 #include "api-internal.h"
 #include "bridge.h"
 #include "daemon.h"
+#include "peers.h"
 #include "util/host.h"
 
 
@@ -216,6 +217,31 @@ bridge_json (void)
                     (json_int_t) died, "targets", targets);
 }
 
+/* Another espalierd of the site. */
+static void
+add_server (void *list, const struct peer_seen *seen)
+{
+  json_t *o = json_object ();
+
+  json_object_set_new (o, "url", json_text (seen->url));
+  json_object_set_new (o, "state", json_text (seen->state));
+  json_object_set_new (o, "answered", seen->answered
+                       ? json_number (seen->answered) : json_null ());
+  json_object_set_new (o, "connections", json_integer (seen->connections));
+  json_object_set_new (o, "why", *seen->why ? json_text (seen->why)
+                                            : json_null ());
+  json_array_append_new (list, o);
+}
+
+static json_t *
+servers_json (void)
+{
+  json_t *list = json_array ();
+
+  peers_each (add_server, list);
+  return list;
+}
+
 json_t *
 api_server (const struct config *config, const struct inventory *inv,
             const struct pulse *pulse)
@@ -233,6 +259,7 @@ api_server (const struct config *config, const struct inventory *inv,
                                               "readonly", inv->readonly));
   json_object_set_new (o, "stack", stack_json ());
   json_object_set_new (o, "bridge", bridge_json ());
+  json_object_set_new (o, "servers", servers_json ());
   json_object_set_new (o, "processes",
                        sample_list_json (&pulse->now, ESP_STATS_PROCESS, NULL,
                                          false, NULL, NULL));

@@ -15,6 +15,7 @@
 
 #include "api-internal.h"
 #include "daemon.h"
+#include "peers.h"
 
 #define EACH 5u                 /* of a kind are told by name */
 #define NEARLY_FULL 90u         /* percent of a quota */
@@ -132,6 +133,16 @@ look_at_rows (struct list *l, const struct inventory *inv,
   }
 }
 
+static void
+look_at_server (void *list, const struct peer_seen *seen)
+{
+  struct list *l = list;
+
+  if (strcmp (seen->state, "silent") == 0)
+    add (l->warnings, "server", seen->url, "the server %s does not answer: "
+         "machines are not sent there", seen->url);
+}
+
 /* --- overlays ------------------------------------------------------------------------ */
 
 static bool
@@ -184,6 +195,7 @@ api_problems (const struct inventory *inv, const struct pulse *pulse)
   look_at_disk (&l, inv);
   look_at_errors (&l, pulse);
   look_at_rows (&l, inv, pulse);
+  peers_each (look_at_server, &l);
   look_at_overlays (&l, inv);
   append (all, l.errors, "error");
   append (all, l.warnings, "warning");

@@ -79,6 +79,7 @@ function show (now) {
     $(id).hidden = fresh;
   $('centers').hidden = fresh && state.centers.length === 0;
   document.querySelector('.columns').hidden = fresh && state.centers.length === 0;
+  parts.servers(state, now);
   parts.foot(state);
   if (fresh) {
     parts.centers(state);

@@ -195,6 +195,23 @@ export function centers (state) {
     : 'None: everything is on this server. A center keeps restore points for many servers: `espalier center add NAME URL`');
 }
 
+/* --- the site's other servers --------------------------------------------------------------- */
+
+export function servers (state, now) {
+  const others = (state.server.servers ?? []).filter((o) => o.state !== 'self');
+  $('servers').hidden = others.length === 0;
+  setText($('servers-count'), others.length ? String(others.length) : '');
+  list($('servers-list'), others, (o) => o.url, simpleRow, (li, o) => {
+    const p = li.parts, silent = o.state === 'silent';
+    setText(p.name, o.url);
+    answers(p, silent, o.answered || o.why);
+    p.words.hidden = !o.why;
+    setText(p.words.firstChild, o.why ?? '');
+    setText(p.foot, !silent ? count(o.connections, 'connection')
+      : o.answered ? `last heard ${clock(o.answered, now)}` : 'never heard');
+  });
+}
+
 /* --- what is fetched ----------------------------------------------------------------------- */
 
 const arriving = (d) => d.live?.per_second ? ['center_bytes', 'dir_bytes', 'cluster_bytes', 'memory_bytes']

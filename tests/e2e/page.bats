@@ -83,6 +83,18 @@ signal.pause()' >client.log 2>&1 3>&- &
     jq -se '.[4] | startswith("All is well: 1\u00a0seat is served")' out
 }
 
+@test "page: the site's other servers, and that one is silent" {
+    need_browser
+    three_venues
+    start_espalierd --server http://127.0.0.1:1
+    look --wait 'document.querySelectorAll("#servers-list li").length === 1' \
+        --run 'document.getElementById("servers").innerText' \
+        --run 'document.getElementById("well").innerText' >out
+    grep -q 'http://127.0.0.1:1.*does not answer' out
+    grep -q 'machines are not sent there' out
+    curl -fsS "$WEB/api/server" | jq -e '.servers == [{url: "http://127.0.0.1:1", state: "silent", answered: null, connections: 0, why: .servers[0].why}] and (.servers[0].why | contains("connect"))'
+}
+
 @test "page: nothing is wider than the window, light and dark" {
     need_browser
     three_venues
