@@ -196,7 +196,7 @@ portal_free (struct listen_at *at)
 {
   char why[256] = "";
   struct esp_catch before = esp_catch_begin (why, sizeof why);
-  int fd = listen_open (at, "iSCSI"), saved = errno;
+  int fd = listen_open (at, "iSCSI", "iscsi-listen"), saved = errno;
 
   esp_catch_end (before);
   if (fd >= 0) {

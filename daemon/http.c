@@ -397,7 +397,7 @@ http_start (const struct config *config)
   char text[96];
 
   listen_parse (config->listen, 8610, &where);
-  fd = listen_open (&where, "HTTP");
+  fd = listen_open (&where, "HTTP", "listen");
   if (fd == -1)
     return -1;
   server = MHD_start_daemon

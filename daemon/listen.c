@@ -183,7 +183,7 @@ static const char *
 advice (int err)
 {
   switch (err) {
-  case EADDRINUSE: return ": another server listens there: end it, or choose another port";
+  case EADDRINUSE: return ": another server listens there: end it, or choose another port with ";
   case EACCES: return ": ports below 1024 need CAP_NET_BIND_SERVICE";
   case EADDRNOTAVAIL: return ": this machine does not have that address";
   default: return "";
@@ -191,7 +191,7 @@ advice (int err)
 }
 
 int
-listen_open (struct listen_at *at, const char *what)
+listen_open (struct listen_at *at, const char *what, const char *option)
 {
   CLEANUP_CLOSE int fd = *at->host ? open_address (at) : open_all (at->port);
   union { struct sockaddr any; struct sockaddr_in6 six; struct sockaddr_in four; } addr;
@@ -199,8 +199,8 @@ listen_open (struct listen_at *at, const char *what)
   char text[96];
 
   if (fd == -1 || getsockname (fd, &addr.any, &len) == -1) {
-    esp_error ("listen: %s, %s: %m%s", what, listen_format (at, text),
-               advice (errno));
+    esp_error ("listen: %s, %s: %m%s%s", what, listen_format (at, text),
+               advice (errno), errno == EADDRINUSE ? option : "");
     return -1;
   }
   at->port = ntohs (addr.any.sa_family == AF_INET6 ? addr.six.sin6_port

@@ -16,9 +16,10 @@ extern int listen_parse (const char *s, unsigned port, struct listen_at *out);
 extern const char *listen_format (const struct listen_at *at, char buf[96]);
 /* A socket that listens there, close-on-exec; AT gets the port that it has.
  * For all addresses: IPv6 and IPv4, or IPv4 where there is no IPv6.  WHAT
- * ("HTTP") is for the error: it is reported.
+ * ("HTTP") and OPTION, which says otherwise, are for the error: it is reported.
  */
-extern int listen_open (struct listen_at *at, const char *what);
+extern int listen_open (struct listen_at *at, const char *what,
+                        const char *option);
 /* The same for the path of a Unix socket (0600); what lies there is removed:
  * the caller has made sure that it is its own.
  */

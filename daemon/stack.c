@@ -333,7 +333,7 @@ open_sockets (const struct config *config)
   nfds++;
   if (*config->nbd_listen) {
     listen_parse (config->nbd_listen, 10809, &at);
-    fds[nfds] = listen_open (&at, "NBD");
+    fds[nfds] = listen_open (&at, "NBD", "nbd-listen");
     if (fds[nfds] == -1)
       return -1;
     nfds++;

@@ -216,7 +216,7 @@ start_daemon ()
     [[ $output == *"espalierd (process $ESPALIERD_PID, since "*'has this store already'* ]]
     espalier --quiet init other
     run -1 espalierd --store "$D/other" --config c --listen "127.0.0.1:${WEB##*:}" --nbd-listen 127.0.0.1:0
-    [[ $output == *"listen: HTTP, 127.0.0.1:${WEB##*:}: Address already in use: another server listens there"* ]]
+    [[ $output == *"listen: HTTP, 127.0.0.1:${WEB##*:}: Address already in use: another server listens there: end it, or choose another port with listen"* ]]
     run -1 espalierd --store "$D/other" --config c --listen 127.0.0.1:0 --nbd-listen "127.0.0.1:$NBD_PORT"
     [[ $output == *"listen: NBD, 127.0.0.1:$NBD_PORT: Address already in use"* ]]
     run -1 espalierd --store "$D/other" --config c --listen 192.0.2.1:0 --nbd-listen 127.0.0.1:0
