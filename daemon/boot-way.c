@@ -438,7 +438,11 @@ static int
 boot (struct visit *v, struct plan *plan, unsigned pause, const char *again)
 {
   char why[512] = "";
-  struct esp_catch before = esp_catch_begin (why, sizeof why);
+  struct esp_catch before;
+
+  if (plan->way != ESP_BOOT_ISCSI)
+    bridge_forget (v->name);
+  before = esp_catch_begin (why, sizeof why);
   char *script = plan_all (plan) == 0
     ? plan_script (plan, pause, v->hop ? NULL : again) : NULL;
 

@@ -141,6 +141,22 @@ answer (const struct target *t, struct bridge_target *out)
   out->lun = 1;
 }
 
+/* Wait for who is at work for T's client, or take T down; let go of the lock
+ * meanwhile, so the table is to be looked at again.
+ */
+static void
+give_way_locked (struct target *t)
+{
+  if (t->state == TARGET_MAKING || t->state == TARGET_GOING) {
+    pthread_cond_wait (&bridge.changed, &bridge.lock);
+    return;
+  }
+  bridge_set_state_locked (t, TARGET_GOING);
+  pthread_mutex_unlock (&bridge.lock);
+  bridge_take_down (t);
+  pthread_mutex_lock (&bridge.lock);
+}
+
 /* Room for a new target in the table, MAKING; NULL: OUT has one that is there,
  * or *ERR is set.  Waits for others who are at work for this client.
  */
@@ -151,20 +167,13 @@ claim (const struct bridge_want *want, struct bridge_target *out, bool *err)
 
   pthread_mutex_lock (&bridge.lock);
   while ((t = find_locked (want->client)) && !bridge.stopping) {
-    if (t->state == TARGET_MAKING || t->state == TARGET_GOING) {
-      pthread_cond_wait (&bridge.changed, &bridge.lock);
-      continue;
-    }
     if (t->state == TARGET_READY && !t->was_used && target_fits (t, want)
         && esp_now_us () - t->since_us < FRESH_US) {
       answer (t, out);
       pthread_mutex_unlock (&bridge.lock);
       return NULL;
     }
-    bridge_set_state_locked (t, TARGET_GOING);
-    pthread_mutex_unlock (&bridge.lock);
-    bridge_take_down (t);
-    pthread_mutex_lock (&bridge.lock);
+    give_way_locked (t);
   }
   t = bridge.stopping ? NULL : target_new (want, free_tid_locked (want));
   *err = !t;
@@ -239,6 +248,16 @@ bridge_target (const struct config *config, const struct bridge_want *want,
   bridge_wake ();
   errno = saved;
   return r;
+}
+
+void
+bridge_forget (const char *client)
+{
+  struct target *t;
+
+  ESP_LOCK_SCOPE (&bridge.lock);
+  while ((t = find_locked (client)) && !bridge.stopping)
+    give_way_locked (t);
 }
 
 /* --- begin and end -------------------------------------------------------- */

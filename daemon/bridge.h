@@ -37,6 +37,11 @@ extern int bridge_target (const struct config *config,
                           const struct bridge_want *want,
                           struct bridge_target *out);
 
+/* CLIENT boots in another way now: what it had is taken down, and what was not
+ * flushed of it is written before anybody else writes there.
+ */
+extern void bridge_forget (const char *client);
+
 struct bridge_seen {
   char venue[ESP_NAME_MAX + 1], client[ESP_NAME_MAX + 1], address[64];
   char iqn[224];

@@ -276,3 +276,18 @@ load ../lib/bridge
     [[ $line == error*iscsi-listen* ]]
     [ ! -e "$RUN" ]
 }
+
+@test "a client that boots in another way has no target any more" {
+    need_bridge
+    need curl jq
+    make_venues
+    start_espalierd
+    local script="$WEB/boot.ipxe?mac=52:54:00:00:00:07&venue=cafe"
+    curl -fsS "$script" | grep -q '^sanboot iscsi:'
+    curl -fsS "$WEB/api/server" | jq -e '.bridge.targets | length == 1'
+    espalier --quiet client add 52:54:00:00:00:07 --venue cafe --boot http
+    curl -fsS "$script" | grep -q '^sanboot http:'
+    sleep 1.2                   # the answer is kept for a second
+    curl -fsS "$WEB/api/server" | jq -e '.bridge.targets == []'
+    stop_espalierd
+}
