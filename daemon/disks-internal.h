@@ -28,6 +28,18 @@ struct entry {                  /* a write, or zeroes (data is NULL) */
   void *data;
 };
 
+/* One request on a connection. */
+struct op {
+  enum { OP_READ, OP_WRITE, OP_ZERO, OP_FLUSH } what;
+  void *buf;
+  uint64_t len, pos;
+};
+
+/* What a flush made durable: to be found there again (disks-probe.c). */
+#define PROBES 16
+#define PROBE_SIZE 4096u
+struct probe { uint64_t pos, hash; uint32_t len; /* 0: none */ };
+
 struct disk {
   struct disk *next;            /* in the table */
   char name[DISK_NAME_MAX + 1];
@@ -47,7 +59,19 @@ struct disk {
   atomic_bool cut;              /* those on their way have to end */
   struct entry *first, **last;
   uint64_t logged, serial;
+  struct probe probes[PROBES];
+  unsigned next_probe;
 };
+
+/* Run OP on H: 0, an errno, or -1 where H is broken. */
+extern int disk_op (struct disk *d, struct nbd_handle *h,
+                    const struct op *op);
+/* E is durable, the newest so far where it is. */
+extern void disk_probe_add_locked (struct disk *d, const struct entry *e);
+/* Is what H shows what D was?  0, ESTALE: another disk; an errno, -1 as
+ * disk_op.
+ */
+extern int disk_probe (struct disk *d, struct nbd_handle *h);
 
 /* Connect to D's export until DEADLINE (esp_now_us).  NULL: WHY says what is
  * wrong.

@@ -50,6 +50,8 @@ disk_forget_locked (struct disk *d, uint64_t serial)
 
   while ((e = d->first) && e->serial <= serial) {
     d->first = e->next;
+    if (serial != UINT64_MAX)
+      disk_probe_add_locked (d, e);
     d->logged -= e->cost;
     logged_all -= e->cost;
     free (e->data);
@@ -166,13 +168,6 @@ conn_drop_locked (struct disk *d, struct conn *c)
   conn_give_locked (d, c);
 }
 
-/* One request on the connection H: 0, an errno, or -1 where H is broken. */
-struct op {
-  enum { OP_READ, OP_WRITE, OP_ZERO, OP_FLUSH } what;
-  void *buf;
-  uint64_t len, pos;
-};
-
 static int64_t
 op_send (struct nbd_handle *h, const struct op *op)
 {
@@ -186,8 +181,8 @@ op_send (struct nbd_handle *h, const struct op *op)
   }
 }
 
-static int
-op_run (struct disk *d, struct nbd_handle *h, const struct op *op)
+int
+disk_op (struct disk *d, struct nbd_handle *h, const struct op *op)
 {
   int64_t cookie = op_send (h, op);
   int r = 0;
@@ -213,7 +208,7 @@ mend_replay (struct disk *d, struct nbd_handle *h)
   for (struct entry *e = d->first; e; e = e->next) {
     struct op op = { .what = e->data ? OP_WRITE : OP_ZERO, .buf = e->data,
                      .len = e->len, .pos = e->pos };
-    int r = op_run (d, h, &op);
+    int r = disk_op (d, h, &op);
 
     if (r)
       return r;
@@ -221,9 +216,12 @@ mend_replay (struct disk *d, struct nbd_handle *h)
   return 0;
 }
 
-/* A connection with all that was lost written again; NULL: closing, or WHY. */
+/* A connection with all that was lost written again; NULL: closing, or WHY; STALE:
+ * to try again is of no use.
+ */
 static struct nbd_handle *
-mend_try (struct disk *d, uint64_t deadline, char *why, size_t why_size)
+mend_try (struct disk *d, uint64_t deadline, char *why, size_t why_size,
+          bool *stale)
 {
   struct nbd_handle *h = disk_connect (d, deadline, why, why_size);
   int r;
@@ -236,11 +234,17 @@ mend_try (struct disk *d, uint64_t deadline, char *why, size_t why_size)
     return NULL;
   }
   d->lost = false;
-  r = mend_replay (d, h);
-  if (r == 0)
+  r = disk_probe (d, h);
+  if (r == ESTALE) {
+    snprintf (why, why_size, "this is another disk: what was written before "
+              "is not on it");
+    *stale = true;
+  }
+  else if (r == 0 && (r = mend_replay (d, h)) == 0)
     return h;
-  snprintf (why, why_size, "writing again what was lost: %s",
-            r > 0 ? strerror (r) : "the connection broke");
+  else
+    snprintf (why, why_size, "writing again what was lost: %s",
+              r > 0 ? strerror (r) : "the connection broke");
   d->lost = true;
   nbd_close (h);
   return NULL;
@@ -262,14 +266,16 @@ mend_locked (struct disk *d)
   uint64_t deadline = esp_now_us () + DISK_PATIENCE_S * UINT64_C (1000000);
   struct nbd_handle *h = NULL;
   char why[256] = "";
+  bool stale = false;
 
   d->mending = true;
   disk_disconnect_locked (d);
   pthread_mutex_unlock (&d->lock);
   fprintf (stderr, "espalierd-disks: %s: the NBD server is gone: waiting\n",
            d->name);
-  while (!d->closing && !(h = mend_try (d, deadline, why, sizeof why))
-         && esp_now_us () < deadline)
+  while (!d->closing
+         && !(h = mend_try (d, deadline, why, sizeof why, &stale))
+         && !stale && esp_now_us () < deadline)
     nanosleep (&(struct timespec) { .tv_nsec = 200000000 }, NULL);
   if (!d->closing)
     fprintf (stderr, "espalierd-disks: %s: %s%s\n", d->name,
@@ -334,7 +340,7 @@ disk_run (struct disk *d, const struct op *op, struct entry *entry)
       ESP_LOCK_SCOPE (&d->lock);
       upto = d->serial;
     }
-    r = op_run (d, c->nbd, op);
+    r = disk_op (d, c->nbd, op);
     ESP_LOCK_SCOPE (&d->lock);
     if (r == -1) {
       conn_drop_locked (d, c);

@@ -291,3 +291,19 @@ load ../lib/bridge
     curl -fsS "$WEB/api/server" | jq -e '.bridge.targets == []'
     stop_espalierd
 }
+
+@test "nbdkit killed, and the overlay with it: errors, never another disk" {
+    need_bridge
+    make_venues
+    start_bridge --nbd-options "--mode memory"
+    target iqn cafe seat-1 1 127.0.0.1
+    not io "$iqn" 'write -P 5 1M 64k' flush 'sleep 3000' 'read -P 0 1M 64k' &
+    io_pid=$!
+    wait_for "the write" grep -q 'offset 1048576' io.log
+    sleep 1
+    ask stack
+    kill -9 "$line"
+    wait "$io_pid"
+    not grep -q '^read 65536' io.log
+    grep -q 'this is another disk' "$RUN/disks.log"
+}
