@@ -111,12 +111,14 @@ load (int dirfd, const char *name, struct newest *out)
 {
   struct stat st;
 
-  if (fstatat (dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == -1 && errno != ENOENT) {
+  if (fstatat (dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == -1) {
+    if (errno == ENOENT)
+      return 0;
     esp_error ("stat: %s: %m", name);
     return -1;
   }
   /* Another one may take its place here: then that is what is read. */
-  if (errno == ENOENT || st.st_size == 0)
+  if (st.st_size == 0)
     return 0;
   ESP_CLEANUP (json) json_t *o = esp_doc_load (dirfd, name, KIND, STATE_VERSION);
   if (!o)
@@ -186,10 +188,15 @@ open_locked (int dirfd, const char *name)
 
 /* --- who is let in ------------------------------------------------------- */
 
-/* Below 0: T was issued before N; 0: it is that; above 0: after it. */
+/* Below 0: T was issued before N; 0: it is that; above 0: after it.  N of a time
+ * that is not yet (the clock was wrong, and was set back) is no measure: else
+ * its client could not boot until then.
+ */
 static int
-order (const struct esp_ticket *t, const struct newest *n)
+order (const struct esp_ticket *t, const struct newest *n, uint64_t now)
 {
+  if (n->issued > now && n->issued - now > ESP_TICKET_CLOCK_MAX)
+    return 1;
   if (t->issued != n->issued)
     return t->issued < n->issued ? -1 : 1;
   return memcmp (t->nonce, n->nonce, sizeof n->nonce);
@@ -213,7 +220,7 @@ judge (int dirfd, const char *name, const char *export,
   }
   if (t->address[0] && strcmp (newest.address, t->address) != 0)
     strcpy (before, newest.address);
-  r = r ? order (t, &newest) : 1;
+  r = r ? order (t, &newest, now) : 1;
   *state = r < 0 ? ESP_TICKET_REPLAYED
     : r > 0 && now > t->opens_until ? ESP_TICKET_EXPIRED : ESP_TICKET_OK;
   return r > 0 && *state == ESP_TICKET_OK;

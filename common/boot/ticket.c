@@ -17,6 +17,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,6 @@
 #define BYTES (BODY + MAC)
 #define TEXT 51                 /* in base64 without padding */
 #define PADDED 52
-#define CLOCK_MAX 60            /* seconds that a clock may be ahead */
 #define SECRET 32
 
 static const char magic[] = "espalier-ticket-1";
@@ -258,11 +258,30 @@ bad_issue (const struct esp_ticket *t, const char *why)
   return -1;
 }
 
+/* Now, in seconds and 2^-32 of one: later than all that this process was told
+ * before, also where the clock was set back a little; where it was set back
+ * more, older tickets are no measure any more (ticket-state.c).
+ */
+static uint64_t
+stamp (const struct timespec *now)
+{
+  static _Atomic uint64_t last;
+  uint64_t s = (uint64_t) now->tv_sec << 32 |
+    ((uint64_t) now->tv_nsec << 32) / 1000000000;
+  uint64_t before = atomic_load (&last), next;
+
+  do
+    next = s <= before && before - s < (uint64_t) ESP_TICKET_CLOCK_MAX << 32
+      ? before + 1 : s;
+  while (!atomic_compare_exchange_weak (&last, &before, next));
+  return next;
+}
+
 static int
 set_times (struct esp_ticket *t, uint32_t opens, uint32_t valid)
 {
   struct timespec now;
-  uint64_t fraction;
+  uint64_t at;
 
   if (opens > valid)
     return bad_issue (t, "it cannot open longer than it is valid");
@@ -271,11 +290,11 @@ set_times (struct esp_ticket *t, uint32_t opens, uint32_t valid)
   clock_gettime (CLOCK_REALTIME, &now);
   if (now.tv_sec < 0 || (uint64_t) now.tv_sec + valid > UINT32_MAX)
     return bad_issue (t, "it would be valid beyond the year 2106");
-  t->issued = (uint32_t) now.tv_sec;
+  at = stamp (&now);
+  t->issued = (uint32_t) (at >> 32);
   t->opens_until = t->issued + opens;
   t->valid_until = t->issued + valid;
-  fraction = ((uint64_t) now.tv_nsec << 32) / 1000000000;
-  put_be32 (t->nonce, (uint32_t) fraction);
+  put_be32 (t->nonce, (uint32_t) at);
   if (RAND_bytes (t->nonce + 4, 4) == 1)
     return 0;
   errno = EIO;
@@ -352,7 +371,7 @@ esp_ticket_check (const struct esp_ticket_key *key, const struct esp_export *e,
   if (get_mac (key, bytes, e, t.address, mac) == -1 ||
       CRYPTO_memcmp (mac, bytes + BODY, MAC) != 0 || !unpack (bytes, &t))
     return ESP_TICKET_FORGED;
-  if (t.issued > now && t.issued - now > CLOCK_MAX)
+  if (t.issued > now && t.issued - now > ESP_TICKET_CLOCK_MAX)
     return ESP_TICKET_CLOCK;
   t.export.ticket[0] = 0;
   *out = t;

@@ -55,6 +55,9 @@ extern int esp_ticket_issue (const struct esp_ticket_key *key,
                              struct esp_ticket *t, uint32_t opens,
                              uint32_t valid, char buf[ESP_EXPORT_MAX]);
 
+/* So many seconds may the clocks of those who issue and who check differ. */
+#define ESP_TICKET_CLOCK_MAX 60u
+
 /* What is wrong with a ticket: a word for the audit log. */
 enum esp_ticket_state {
   ESP_TICKET_OK, ESP_TICKET_NONE, ESP_TICKET_FORGED, ESP_TICKET_EXPIRED,

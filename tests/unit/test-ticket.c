@@ -12,6 +12,7 @@
 #include "boot/ticket.h"
 #include "center/keys.h"
 #include "util/cleanup.h"
+#include "util/doc.h"
 #include "util/file.h"
 #include "util/lock.h"
 
@@ -89,6 +90,7 @@ use (const char *name, uint64_t now)
   struct esp_export e;
 
   assert_int_equal (esp_export_parse (name, &e), 0);
+  errno = ENOENT;               /* what somebody else left there */
   assert_int_equal (esp_ticket_use (store, key, &e, ADDRESS, now, &state), 0);
   return state;
 }
@@ -502,6 +504,35 @@ nobody_gets_in_over_a_damaged_state (void **state)
   assert_int_equal (use (ta, a.issued), ESP_TICKET_OK);
 }
 
+/* The clock was an hour ahead, and was set right. */
+static void
+state_of_the_future_is_no_measure (void **state)
+{
+  struct esp_ticket a;
+  const char *ta = issue ("cafe@x", ADDRESS, false, 60, 600, &a);
+  json_t *o = json_pack ("{s:s, s:s, s:I, s:I, s:s}", "export", "cafe/0@x",
+                         "address", "", "issued",
+                         (json_int_t) a.issued + 3600, "valid-until",
+                         (json_int_t) a.issued + 7200, "nonce",
+                         "0000000000000000");
+  char *text;
+  size_t len;
+
+  (void) state;
+  assert_int_equal (use (ta, a.issued), ESP_TICKET_OK);
+  text = esp_doc_format ("ticket", 1, o, &len);
+  assert_non_null (text);
+  write_state (text);
+  assert_int_equal (use (ta, a.issued), ESP_TICKET_OK);
+  json_object_set_new (o, "issued", json_integer ((json_int_t) a.issued + 60));
+  free (text);
+  text = esp_doc_format ("ticket", 1, o, &len);
+  write_state (text);
+  assert_int_equal (use (ta, a.issued), ESP_TICKET_REPLAYED);
+  free (text);
+  json_decref (o);
+}
+
 static void
 state_of_another_export_is_damage (void **state)
 {
@@ -697,6 +728,7 @@ main (void)
     T (each_disk_venue_and_client_has_its_own),
     T (read_only_tickets_are_for_several),
     T (nobody_gets_in_over_a_damaged_state),
+    T (state_of_the_future_is_no_measure),
     T (state_of_another_export_is_damage),
     T (gc_keeps_what_somebody_depends_on),
     T (gc_leaves_a_locked_state),
