@@ -70,7 +70,8 @@ bridge_conns_parse (const char *text, struct bridge_conn *out, size_t max)
   bool have = false;
   size_t count = 0;
 
-  for (; text; text = strchr (text, '\n'), text += text != NULL) {
+  for (const char *end; text; text = end ? end + 1 : NULL) {
+    end = strchr (text, '\n');
     if (number_line (text, "Session: ", &n)) {
       session = n;
       have = true;
