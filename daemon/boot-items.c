@@ -44,7 +44,7 @@ items_gap (struct items *items)
 const char *
 items_keep (struct items *items, char *text)
 {
-  if (!text || items->nqueries == ITEMS_MAX) {
+  if (!text || items->nqueries == QUERIES_MAX) {
     free (text);
     items->failed = true;
     return "";

@@ -8,11 +8,12 @@
 
 #define ITEMS_PAGE 50u          /* on one page, with a few more around them */
 #define ITEMS_MAX (ITEMS_PAGE + 10u)
+#define QUERIES_MAX (3 * ITEMS_MAX)     /* a query is made of up to two others */
 
 struct items {
   struct esp_script_item item[ITEMS_MAX];
   size_t n;
-  char *queries[ITEMS_MAX];     /* freed with it */
+  char *queries[QUERIES_MAX];   /* freed with it */
   size_t nqueries;
   bool failed;                  /* no memory: no menu will come of it */
 };

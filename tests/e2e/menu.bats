@@ -185,6 +185,17 @@ booted () { [ "$(sqlite3 "$STORE/catalog.db" "SELECT venue FROM client_seen WHER
     ipxe --chain "$BOOT" 'screen=\(1\) cafe' key=m 'screen=\(b\) Back' key=9 'expect=Venue v155'
 }
 
+@test "more than fifty needs come page by page, ticked and not" {
+    site
+    for i in {100..155}; do printf 'need add n%d --app a%d --quiet\n' "$i" "$i"; done | xargs -L 1 espalier
+    script "$ME&page=needs" >first
+    script "$ME&page=needs&ticked=1&from=50&need=n155" >second
+    [ "$(grep -c '^item .*\[ \]' first)" -eq 50 ]
+    [ "$(grep -c '^item .*\[[ x]\]' second)" -eq 6 ]
+    grep -q '\[x\] n155' second
+    grep -q ' (m) More$' first && grep -q ' (b) Back$' second
+}
+
 @test "no query breaks out of a script" {
     site
     python3 - "$SCRIPT" <<'PY'
