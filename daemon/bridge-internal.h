@@ -137,6 +137,8 @@ extern int target_publish (struct target *t);
 extern int target_open_disks (struct target *t, const struct config *config,
                               int dirfd);
 extern void target_close_disks (struct target *t, int dirfd);
+/* How long a disk's ticket connects it. */
+extern unsigned bridge_ticket_seconds (const struct config *config);
 /* Newer tickets for when a connection has to be made anew. */
 extern void target_renew (struct target *t, const struct config *config,
                           int dirfd);

@@ -14,6 +14,7 @@
 
 #include <xxhash.h>
 
+#include "boot/ticket.h"
 #include "bridge-internal.h"
 #include "daemon.h"
 #include "util/cleanup.h"
@@ -94,17 +95,28 @@ disk_name (const struct target *t, unsigned disk, char buf[32])
   return buf;
 }
 
-/* What the disk is connected to; malloced. */
+unsigned
+bridge_ticket_seconds (const struct config *config)
+{
+  return config->ticket_valid < ESP_TICKET_OPENS_MAX ? config->ticket_valid
+    : ESP_TICKET_OPENS_MAX;
+}
+
+/* What the disk is connected to; malloced.  Its ticket may wait as long as it is
+ * valid: one that was renewed is used when a connection breaks, and not before.
+ */
 static char *
 disk_export_uri (const struct target *t, const struct config *config,
                  unsigned disk)
 {
   struct esp_export e = { .disk = disk };
+  struct config patient = *config;
   char name[ESP_EXPORT_MAX];
 
+  patient.ticket_opens = bridge_ticket_seconds (config);
   strcpy (e.name, t->venue);
   strcpy (e.client, t->client);
-  if (daemon_export (config, &e, "", name) == -1)
+  if (daemon_export (&patient, &e, "", name) == -1)
     return NULL;
   return stack_uri (name);
 }

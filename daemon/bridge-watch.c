@@ -203,7 +203,7 @@ renew (int tid, const struct config *config)
     if (!t)
       return;
     age = (esp_now_us () - t->fresh_us) / SECOND;
-    if (age < config->ticket_valid / 2)
+    if (age < bridge_ticket_seconds (config) / 2)
       return;
     copy = *t;
     t->fresh_us = esp_now_us ();

@@ -152,6 +152,21 @@ load ../lib/bridge
     grep -q 'goes on' "$RUN/disks.log"
 }
 
+@test "a ticket that was renewed long ago still connects a disk again" {
+    need_bridge
+    make_venues
+    start_bridge --require-ticket on --ticket-opens 1 --ticket-valid 20
+    target iqn cafe seat-1 1 127.0.0.1
+    io "$iqn" 'write -P 5 1M 64k' 'sleep 15000' 'write -P 6 2M 64k' 'read -P 5 1M 64k' flush &
+    io_pid=$!
+    # renewed at 10, and not looked at by anybody for longer than ticket-opens
+    sleep 14
+    ask stack
+    kill -9 "$line"
+    wait "$io_pid"
+    not grep -q 'result=refused' "$STORE/run/audit.log"
+}
+
 @test "tgtd killed, espalierd-disks killed: the same targets come back" {
     need_bridge
     make_venues
