@@ -22,6 +22,8 @@
 #include "daemon.h"
 #include "tip.h"
 
+#define TICKET_S 300u           /* that of a connection of our own is valid */
+
 static struct esp_catalog *
 catalog (void)
 {
@@ -162,15 +164,21 @@ tip_of_request (struct request *r, const char *given, unsigned disk,
     choose_tip (r, &venue, disk, tip, result);
 }
 
+/* Each connection gets a ticket of its own, at once; and nbdfuse has it on its
+ * command line, which everybody on this server can read.
+ */
 char *
 tip_uri (const esp_uuid *tip)
 {
   CLEANUP_CONFIG const struct config *config = config_get ();
+  struct config soon = *config;
   struct esp_export e = { .is_rp = true };
   char export[ESP_EXPORT_MAX];
 
+  if (soon.ticket_valid > TICKET_S)
+    soon.ticket_valid = TICKET_S;
   esp_uuid_text (tip, e.name);
-  if (daemon_export (config, &e, "", export) == -1)
+  if (daemon_export (&soon, &e, "", export) == -1)
     return NULL;
   return stack_uri (export);
 }

@@ -336,6 +336,36 @@ lvm_tool ()
     cmp body got1
 }
 
+# nbdfuse_export: the export that nbdfuse is told on its command line
+nbdfuse_export ()
+{
+    local f
+    for f in /proc/[0-9]*/cmdline; do
+        tr '\0' '\n' <"$f" 2>/dev/null | grep -qF "$STORE/run/espalierd/mnt/" || continue
+        tr '\0' '\n' <"$f" | sed -n 's/%2B/+/; s,^nbd+unix:///\(rp:[^?]*\)[?].*,\1,p'
+    done 2>/dev/null
+}
+
+@test "the ticket on nbdfuse's command line is good for minutes only" {
+    need_fuse
+    image empty.img 4M
+    serve empty
+    stop_espalierd
+    start_espalierd --require-ticket on
+    local mine stack curl_pid export
+    mine=$(espalier ticket create empty/0 --read-only)
+    stack=$(curl -fsS "$WEB/api/server" | jq .stack.pid)
+    kill -STOP "$stack"
+    curl -sS --max-time 60 -o body "$WEB/venues/empty/kernel?t=${mine#*+}" 3>&- &
+    curl_pid=$!
+    wait_for nbdfuse eval '[ "$(nbdfuse_export)" ]'
+    export=$(nbdfuse_export)
+    kill -CONT "$stack"
+    [ "$(espalier ticket show "$export" --json | jq '.valid_until - .issued')" -le 300 ]
+    wait "$curl_pid"
+    says 'no file system'
+}
+
 @test "file systems that are damaged on purpose" {
     need_fuse
     need mkfs.vfat mcopy mkfs.btrfs
