@@ -70,6 +70,7 @@ refused ()
     refused 2 "give a name" espalier client add 10.0.0.1 --venue ''
     refused 2 "--chap goes with --chap-secret" espalier client add 10.0.0.1 --chap me
     refused 2 "goes with --chap USER" espalier client add 10.0.0.1 --chap-secret x
+    refused 2 "no comma" espalier client add 10.0.0.1 --chap me,you --chap-secret x
     refused 2 "nothing to set" espalier client set seat-1
     refused 2 "not both" espalier client set seat-1 --venue bar --no-venue
     refused 1 "already a client $MAC" espalier client add $MAC

@@ -114,6 +114,8 @@ parse_chap (const struct args *args, struct esp_client *x, struct secret *s)
     return usage (args->cmd, "--no-chap goes without --chap and --chap-secret");
   if (user && !*user)
     return usage (args->cmd, "--chap: give the name of a user (or --no-chap)");
+  if (user && strchr (user, ','))       /* tgtd's ends there */
+    return usage (args->cmd, "--chap: the name of a user has no comma");
   if (user || s->remove) {
     free (x->chap);
     x->chap = xstrdup (user ? user : "");
