@@ -363,6 +363,19 @@ answer (struct visit *v)
   return choose_page (v);
 }
 
+/* A page of somebody else's can make the browser of a machine that runs ask for
+ * that machine's script: then its target would go as if it booted.  No firmware
+ * calls itself what all browsers do.
+ */
+static bool
+is_browser (const struct request *r)
+{
+  const char *agent = request_header (r, "User-Agent");
+
+  return (agent && strncmp (agent, "Mozilla/", 8) == 0) ||
+    request_header (r, "Origin") || request_header (r, "Referer");
+}
+
 int
 boot_script (struct request *r)
 {
@@ -373,6 +386,9 @@ boot_script (struct request *r)
     .page = { .title = r->config->title, .shell = r->config->shell },
   };
 
+  if (is_browser (r))
+    return reply_error (r, 403, "this is for machines that boot, and counts as "
+                        "one: look at it with curl");
   if (!request_query (r, "mac") && !request_query (r, "uuid") &&
       !request_query (r, "ipxe")) {
     const char *base = request_base (r);

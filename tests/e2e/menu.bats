@@ -196,6 +196,19 @@ booted () { [ "$(sqlite3 "$STORE/catalog.db" "SELECT venue FROM client_seen WHER
     grep -q ' (m) More$' first && grep -q ' (b) Back$' second
 }
 
+@test "a browser does not boot a machine" {
+    site
+    local header
+    for header in 'User-Agent: Mozilla/5.0 (X11; Linux x86_64)' 'Origin: http://elsewhere.example' \
+        'Referer: http://elsewhere.example/'; do
+        [ "$(curl -sS -o body -w '%{http_code}' -H "$header" "$SCRIPT?$ME&venue=cafe")" = 403 ]
+        grep -q curl body
+    done
+    not booted cafe
+    not grep -q event=script "$STORE/run/audit.log"
+    script "$ME&venue=cafe" | grep -q '^sanboot'
+}
+
 @test "no query breaks out of a script" {
     site
     python3 - "$SCRIPT" <<'PY'
