@@ -39,6 +39,10 @@
 int
 boot_start (const struct config *config)
 {
+  if (config->check_mac && neighbour_check () == -1)
+    esp_warning ("check-mac: the kernel's table of neighbours cannot be read: "
+                 "%m: every machine is believed; a service needs AF_NETLINK in "
+                 "RestrictAddressFamilies=");
   return boot_seen_start (config);
 }
 

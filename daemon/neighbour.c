@@ -82,6 +82,14 @@ is_it (const struct nlmsghdr *h, const struct wanted *w,
   return true;
 }
 
+int
+neighbour_check (void)
+{
+  CLEANUP_CLOSE int fd = ask (AF_INET);
+
+  return fd == -1 ? -1 : 0;
+}
+
 bool
 neighbour_mac (const char *address, char mac[NEIGHBOUR_MAC_SIZE])
 {

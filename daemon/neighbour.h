@@ -14,5 +14,7 @@
  * Unix socket), or the table cannot be read.  Reports nothing.
  */
 extern bool neighbour_mac (const char *address, char mac[NEIGHBOUR_MAC_SIZE]);
+/* Can it be asked for at all?  -1 with errno. */
+extern int neighbour_check (void);
 
 #endif /* ESPALIERD_NEIGHBOUR_H */

@@ -76,3 +76,29 @@ cafe ()
     start_espalierd --listen :0
     curl -fsS "$WEB/boot.ipxe?mac=52-54-00-00-00-08" | grep -q '^echo as seat-8$'
 }
+
+@test "a kernel that tells nothing of neighbours is said at the start; the service may ask" {
+    need cc curl
+    ldd "$(type -P espalierd)" | grep -q 'lib[at]san' && skip "not with sanitizers"
+    cat >deny.c <<'C'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/socket.h>
+int socket (int d, int t, int p)
+{
+  int (*real) (int, int, int) = (int (*) (int, int, int)) dlsym (RTLD_NEXT, "socket");
+  return d == AF_NETLINK ? (errno = EAFNOSUPPORT, -1) : real (d, t, p);
+}
+C
+    cc -shared -fPIC -o deny.so deny.c -ldl
+    espalierd () { LD_PRELOAD=$D/deny.so exec "$(type -P espalierd)" "$@"; }
+    curl () { command curl "$@"; }
+    start_espalierd
+    grep -q 'check-mac: .*every machine is believed' espalierd.log
+    stop_espalierd
+    : >espalierd.log
+    start_espalierd --check-mac off
+    not grep -q check-mac: espalierd.log
+    grep -q '^RestrictAddressFamilies=.*AF_NETLINK' "$ESPALIER_SRCDIR/contrib/systemd/espalierd.service.in"
+}
