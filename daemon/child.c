@@ -6,8 +6,9 @@
  * that worked.
  *
  * A program that reads what users wrote (an image's file systems) is confined:
- * besides its limits, it can gain no rights, has no network, and by Landlock,
- * where the kernel has that, can change nothing outside of one directory.
+ * besides its limits, it can gain no rights, has no network (started by root), and
+ * by Landlock, where the kernel has that, can change nothing outside of one
+ * directory.
  */
 
 #include <config.h>

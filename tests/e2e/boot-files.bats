@@ -159,6 +159,8 @@ mounts () { grep -c " $D/" /proc/self/mounts || true; }
         get "$WEB/venues/plain/kernel"; is 404
         not grep -q root: body
     done
+    # In the service, grub-fstest may have a network name space of its own.
+    grep -q '^RestrictNamespaces=net$' "$ESPALIER_SRCDIR/contrib/systemd/espalierd.service.in"
 }
 
 @test "nothing is set: the links, else the newest kernel, and its initrd" {
