@@ -122,6 +122,7 @@ struct target {
   uint64_t since_us;            /* the same, monotonic */
   uint64_t fresh_us;            /* when its exports got their tickets */
   bool was_used;
+  bool renewing;                /* nobody takes it down meanwhile */
 };
 extern struct target *target_new (const struct bridge_want *want, int tid);
 extern void target_free (struct target *t);

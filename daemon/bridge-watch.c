@@ -187,28 +187,33 @@ look (int tid, uint64_t grace_us)
   return t->state == TARGET_READY && esp_now_us () - t->since_us > grace_us;
 }
 
-/* Newer tickets when half of their time is over. */
+/* Newer tickets when half of their time is over.  While they are on their way
+ * the target stays: its number may be another venue's disk a moment later.
+ */
 static void
 renew (int tid, const struct config *config)
 {
-  struct target copy;
+  struct target copy, *t;
   uint64_t age;
 
   if (!config->require_ticket)
     return;
   {
     ESP_LOCK_SCOPE (&bridge.lock);
-    struct target *t = by_tid_locked (tid, LIVE);
-
+    t = by_tid_locked (tid, LIVE);
     if (!t)
       return;
     age = (esp_now_us () - t->fresh_us) / SECOND;
     if (age < bridge_ticket_seconds (config) / 2)
       return;
-    copy = *t;
+    t->renewing = true;
     t->fresh_us = esp_now_us ();
+    copy = *t;
   }
   target_renew (&copy, config, bridge.dir);
+  ESP_LOCK_SCOPE (&bridge.lock);
+  t->renewing = false;
+  pthread_cond_broadcast (&bridge.changed);
 }
 
 static void

@@ -47,6 +47,8 @@
 #define SECOND UINT64_C (1000000)
 /* A target that young, and not used yet, is what another script wants, too. */
 #define FRESH_US (15 * SECOND)
+/* Targets of one address that were never used: a room behind a NAT boots. */
+#define UNUSED_MAX 128u
 
 struct bridge bridge = {
   .gate = PTHREAD_RWLOCK_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -147,7 +149,7 @@ answer (const struct target *t, struct bridge_target *out)
 static void
 give_way_locked (struct target *t)
 {
-  if (t->state == TARGET_MAKING || t->state == TARGET_GOING) {
+  if (t->state == TARGET_MAKING || t->state == TARGET_GOING || t->renewing) {
     pthread_cond_wait (&bridge.changed, &bridge.lock);
     return;
   }
@@ -155,6 +157,19 @@ give_way_locked (struct target *t)
   pthread_mutex_unlock (&bridge.lock);
   bridge_take_down (t);
   pthread_mutex_lock (&bridge.lock);
+}
+
+/* Has ADDRESS as many targets as it may, to which nobody came?  Else one host that
+ * invents machines would take all there is.
+ */
+static bool
+too_many_locked (const char *address)
+{
+  unsigned n = 0;
+
+  for (const struct target *t = bridge.table; t; t = t->next)
+    n += !t->was_used && strcmp (t->address, address) == 0;
+  return n >= UNUSED_MAX;
 }
 
 /* Room for a new target in the table, MAKING; NULL: OUT has one that is there,
@@ -175,7 +190,9 @@ claim (const struct bridge_want *want, struct bridge_target *out, bool *err)
     }
     give_way_locked (t);
   }
-  t = bridge.stopping ? NULL : target_new (want, free_tid_locked (want));
+  bool full = too_many_locked (want->address);
+  t = bridge.stopping || full ? NULL
+    : target_new (want, free_tid_locked (want));
   *err = !t;
   if (t) {
     t->next = bridge.table;
@@ -184,6 +201,9 @@ claim (const struct bridge_want *want, struct bridge_target *out, bool *err)
   }
   else if (bridge.stopping)
     esp_error ("espalierd is ending");
+  else if (full)
+    esp_error ("iSCSI: %s has %u targets that no machine came for: try again "
+               "in a few minutes", want->address, UNUSED_MAX);
   pthread_mutex_unlock (&bridge.lock);
   return t;
 }

@@ -41,6 +41,7 @@
 #define CPU_S 30u
 #define MEMORY (512ull << 20)
 #define FILE_SIZE (512ull << 20)
+#define LIST_SIZE (1ull << 20)          /* what `ls' may print, of which we read less */
 #define TEXT_SIZE (64u << 10)   /* of what it prints */
 #define DEVICES 32u
 
@@ -109,8 +110,8 @@ run_fstest (struct work *w, const char *command, const char *a, const char *b,
   CLEANUP_CLOSE int err = memfd_create ("messages", MFD_CLOEXEC);
   struct child_how how = {
     .argv = argv, .out = out, .err = err, .keep = -1, .cpu = CPU_S,
-    .memory = MEMORY, .file_size = FILE_SIZE, .with_thread = true,
-    .writes_to = w->dir };
+    .memory = MEMORY, .file_size = b ? FILE_SIZE : LIST_SIZE,
+    .with_thread = true, .writes_to = w->dir };
   int status;
   pid_t pid;
 

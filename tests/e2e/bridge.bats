@@ -125,10 +125,10 @@ load ../lib/bridge
     wait_for "its end" is_state seat-1 ""
     not login "$iqn"
     target iqn cafe seat-1 1 127.0.0.1
-    io "$iqn" 'write -P 4 0 4k' flush 'sleep 6000' &
+    io "$iqn" 'write -P 4 0 4k' flush 'sleep 10000' &
     io_pid=$!
     wait_for "the login" is_state seat-1 used
-    sleep 4
+    sleep 3                     # longer than the grace
     is_state seat-1 used
     wait "$io_pid"
     wait_for "its end" is_state seat-1 ""
@@ -321,4 +321,18 @@ load ../lib/bridge
     wait "$io_pid"
     not grep -q '^read 65536' io.log
     grep -q 'this is another disk' "$RUN/disks.log"
+}
+
+@test "one address that invents machines does not get all targets" {
+    need_bridge
+    make_venues
+    start_bridge
+    ask many 200 cafe 127.0.0.1
+    [[ $line == *'127.0.0.1 has 128 targets that no machine came for'* ]]
+    hear
+    [ "${line#* }" = 128 ]
+    # Others are served.
+    target iqn cafe seat-1 1 127.0.0.2
+    ask many 150 cafe -
+    [ "${line#* }" = 150 ]
 }

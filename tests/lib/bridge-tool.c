@@ -6,7 +6,8 @@
  *
  *   target VENUE CLIENT DISKS ADDRESS [USER SECRET]    PORT IQN, or: error TEXT
  *   twice VENUE CLIENT DISKS ADDRESS                   the same from two threads
- *   many COUNT VENUE ADDRESS                           milliseconds in all
+ *   many COUNT VENUE ADDRESS                           milliseconds in all, how
+ *                                                      many were made; "-": 100 for each address
  *   each                                               CLIENT STATE IQN…, end
  *   counts                                             MADE DIED
  *   stack                                              the pid of nbdkit
@@ -105,8 +106,12 @@ many (unsigned n, const char *venue, const char *address)
     jobs[i].want.ndisks = 1;
     snprintf (jobs[i].want.venue, sizeof jobs[i].want.venue, "%s", venue);
     snprintf (jobs[i].want.client, sizeof jobs[i].want.client, "many-%u", i);
-    snprintf (jobs[i].want.address, sizeof jobs[i].want.address, "%s",
-              address);
+    if (strcmp (address, "-") == 0)
+      snprintf (jobs[i].want.address, sizeof jobs[i].want.address,
+                "127.0.1.%u", i / 100 + 1);
+    else
+      snprintf (jobs[i].want.address, sizeof jobs[i].want.address, "%s",
+                address);
   }
   for (unsigned i = 0; i < 16; i++)
     pthread_create (&threads[i], NULL, jobs_run, NULL);
