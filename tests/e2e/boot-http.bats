@@ -57,3 +57,38 @@ machine ()
     espalier --quiet venue set cafe --disk blank
     machine --script x.ipxe
 }
+
+# rescue: mkdisk's disk with another initrd, whose system needs no disk: what a
+# rescue or installer disk is.  It says the sum of a file that came with it.
+rescue ()
+{
+    need debugfs busybox cpio
+    "$ESPALIER_SRCDIR/contrib/mkdisk" rescue.img
+    mkdir -p root/bin root/dev root/proc
+    cp "$(command -v busybox)" root/bin/busybox
+    head -c 3000000 /dev/urandom >root/payload
+    cat >root/init <<'INIT'
+#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+echo "rescue: userland is up, $(/bin/busybox sha256sum </payload | /bin/busybox cut -c -64)"
+/bin/busybox poweroff -f
+INIT
+    chmod +x root/init
+    (cd root && find . | cpio --quiet -o -H newc -R 0:0 >../initrd.rescue)
+    # The partition begins at 1 MiB.
+    printf 'rm /boot/initrd.img\nwrite initrd.rescue /boot/initrd.img\n' >commands
+    debugfs -w -f commands "rescue.img?offset=1048576" >debugfs.log 2>&1
+    not grep -qi 'not found\|error' debugfs.log
+}
+
+@test "a rescue system from a disk over HTTP, to its userland" {
+    need_ipxe
+    rescue
+    espalier --quiet init
+    espalier --quiet root add rescue rescue.img
+    espalier --quiet venue add rescue --disk rescue --boot http
+    start_espalierd --address 10.0.2.2
+    espalier --quiet client add $MAC --venue rescue
+    ipxe --timeout 150 --memory 512 --chain "http://10.0.2.2:${WEB##*:}/boot.ipxe" \
+        "expect=rescue: userland is up, $(sha256sum <root/payload | cut -c -64)" exit
+}
