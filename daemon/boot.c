@@ -36,10 +36,14 @@
 
 #define REFUSED_PAUSE 30u
 
+/* It could be read when we began: if it cannot once, nobody is let in then. */
+static bool neighbours_known;
+
 int
 boot_start (const struct config *config)
 {
-  if (config->check_mac && neighbour_check () == -1)
+  neighbours_known = neighbour_check () == 0;
+  if (config->check_mac && !neighbours_known)
     esp_warning ("check-mac: the kernel's table of neighbours cannot be read: "
                  "%m: every machine is believed; a service needs AF_NETLINK in "
                  "RestrictAddressFamilies=");
@@ -252,9 +256,13 @@ check_mac (struct visit *v)
   enum esp_client_kind kind;
   struct esp_catch before;
   bool same;
+  int known;
 
-  if (!v->r->config->check_mac || !neighbour_mac (v->address, v->neighbour))
+  if (!v->r->config->check_mac)
     return true;
+  known = neighbour_mac (v->address, v->neighbour);
+  if (known != 1)
+    return known == 0 || !neighbours_known;
   if (!v->mac) {
     v->mac = v->neighbour;
     return true;
@@ -357,6 +365,8 @@ answer (struct visit *v)
     return explain (v, "the catalog cannot be read");
   v->data = data;
   if (!check_mac (v)) {
+    if (!*v->neighbour)
+      return explain (v, "the kernel does not say who is on the network");
     snprintf (v->name, sizeof v->name, "%s", v->neighbour);
     return visit_refuse (v, NULL, "It says another MAC address than its "
                          "packets have");

@@ -90,25 +90,30 @@ neighbour_check (void)
   return fd == -1 ? -1 : 0;
 }
 
-bool
+int
 neighbour_mac (const char *address, char mac[NEIGHBOUR_MAC_SIZE])
 {
   union { struct nlmsghdr head; char bytes[32768]; } buf;
   struct wanted w;
-  CLEANUP_CLOSE int fd = parse (address, &w) ? ask (w.family) : -1;
+  CLEANUP_CLOSE int fd = -1;
 
+  if (!parse (address, &w))
+    return 0;
+  fd = ask (w.family);
   while (fd >= 0) {
     ssize_t n = recv (fd, &buf, sizeof buf, 0);
 
     if (n <= 0)
-      return false;
+      break;
     for (const struct nlmsghdr *h = &buf.head; NLMSG_OK (h, n);
          h = NLMSG_NEXT (h, n)) {
-      if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
-        return false;
+      if (h->nlmsg_type == NLMSG_ERROR)
+        return -1;
+      if (h->nlmsg_type == NLMSG_DONE)
+        return 0;
       if (is_it (h, &w, mac))
-        return true;
+        return 1;
     }
   }
-  return false;
+  return -1;
 }
