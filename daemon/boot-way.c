@@ -308,6 +308,7 @@ plan_here (struct plan *plan)
 static int
 plan_peers (struct plan *plan)
 {
+  CLEANUP_FREE char *venue = NULL;
   const char *query = strchr (plan->v->page.url, '?');
   char **urls;
   size_t n;
@@ -317,15 +318,15 @@ plan_peers (struct plan *plan)
     return 0;
   if (peers_for (plan->venue, &urls, &n) == -1)
     return -1;
+  if (n > 0)
+    venue = peer_query (plan->venue->id);
   for (size_t i = 0; i < n && r == 0 && plan->npaths < PATHS_MAX - 1; ++i) {
     struct esp_script_path *path = &plan->paths[plan->npaths];
-    char *venue = peer_query (plan->venue->id);
 
     path->server = keep (plan, strdup (urls[i]));
     path->chain = keep (plan, venue ?
                         esp_asprintf ("%s/boot.ipxe%s%s", urls[i], query,
                                       venue) : NULL);
-    free (venue);
     r = path->server && path->chain ? 0 : -1;
     plan->npaths += r == 0;
   }

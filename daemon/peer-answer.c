@@ -112,6 +112,24 @@ peer_answer_parse (const char *text, size_t len, struct peer_answer *out)
   return -1;
 }
 
+bool
+peer_answer_has (const struct peer_answer *answer,
+                 const struct esp_venue *venue)
+{
+  struct peer_venue key = { .ndisks = 0 };
+  const struct peer_venue *v;
+
+  strcpy (key.id, venue->id);
+  if (answer->n == 0 ||
+      !(v = bsearch (&key, answer->venue, answer->n, sizeof key,
+                     compare_venues)) || v->ndisks != venue->ndisks)
+    return false;
+  for (unsigned i = 0; i < v->ndisks; i++)
+    if (!esp_uuid_eq (&v->disks[i], &venue->disks[i]))
+      return false;
+  return true;
+}
+
 /* --- answering ------------------------------------------------------------- */
 
 static int

@@ -236,30 +236,6 @@ peers_stop (void)
 
 /* --- who can serve it ------------------------------------------------------ */
 
-static int
-compare_ids (const void *a, const void *b)
-{
-  return strcmp (((const struct peer_venue *) a)->id,
-                 ((const struct peer_venue *) b)->id);
-}
-
-static bool
-has (const struct peer_answer *answer, const struct esp_venue *venue)
-{
-  struct peer_venue key = { .ndisks = 0 };
-  const struct peer_venue *v;
-
-  strcpy (key.id, venue->id);
-  if (answer->n == 0 ||
-      !(v = bsearch (&key, answer->venue, answer->n, sizeof key,
-                     compare_ids)) || v->ndisks != venue->ndisks)
-    return false;
-  for (unsigned i = 0; i < v->ndisks; i++)
-    if (!esp_uuid_eq (&v->disks[i], &venue->disks[i]))
-      return false;
-  return true;
-}
-
 static bool
 is_self (const struct peer *p)
 {
@@ -284,7 +260,7 @@ find_locked (const struct esp_venue *venue, struct found *found, size_t *n)
 {
   for (const struct peer *p = peers; p; p = p->next) {
     if (!heard_locked (p) || !p->answer.up || is_self (p) ||
-        !has (&p->answer, venue))
+        !peer_answer_has (&p->answer, venue))
       continue;
     found[*n].connections = p->answer.connections;
     if (!(found[*n].url = strdup (p->url)))

@@ -59,6 +59,9 @@ struct peer_venue {
 extern int peer_answer_parse (const char *text, size_t len,
                               struct peer_answer *out);
 extern void peer_answer_clear (struct peer_answer *answer);
+/* Has that server VENUE, at the same tips? */
+extern bool peer_answer_has (const struct peer_answer *answer,
+                             const struct esp_venue *venue);
 
 /* GET /peer/venues: what we answer them. */
 extern int peers_handler (struct request *r);
