@@ -32,8 +32,11 @@ no_client (const char *key)
 }
 
 static int
-read_client (sqlite3_stmt *s, struct esp_client *client)
+read_client (struct esp_catalog *c, sqlite3_stmt *s, void *row)
 {
+  struct esp_client *client = row;
+
+  (void) c;
   catalog_column_into (s, 0, client->key, sizeof client->key);
   client->kind = sqlite3_column_int (s, 1);
   catalog_column_into (s, 2, client->name, sizeof client->name);
@@ -55,7 +58,7 @@ esp_catalog_client_get (struct esp_catalog *c, const char *key,
 
   if (catalog_one_row_locked (c, s) == -1)
     return errno == ENOENT ? no_client (key) : -1;
-  if (read_client (s, &client) == -1)
+  if (read_client (c, s, &client) == -1)
     return -1;
   *out = client;
   memset (&client, 0, sizeof client);
@@ -66,18 +69,11 @@ int
 esp_catalog_client_list (struct esp_catalog *c, struct esp_client_list *out)
 {
   CATALOG_LOCK_SCOPE (c);
-  CLEANUP_RESET sqlite3_stmt *s = catalog_bind_locked (c, SQL_CLIENT_LIST, "");
   CLEANUP_CLIENT_LIST struct esp_client_list list = { 0 };
-  struct esp_client *client;
-  int r;
 
-  if (!s)
-    return -1;
-  while ((r = catalog_step_locked (c, s)) == 1)
-    if (!(client = catalog_grow (&list.client, &list.n, sizeof *client)) ||
-        read_client (s, client) == -1)
-      return -1;
-  if (r == -1)
+  if (catalog_read_rows_locked (c, catalog_bind_locked (c, SQL_CLIENT_LIST, ""),
+                                &list.client, &list.n, sizeof *list.client,
+                                read_client) == -1)
     return -1;
   *out = list;
   memset (&list, 0, sizeof list);
@@ -151,8 +147,11 @@ esp_catalog_client_set_all (struct esp_catalog *c,
 /* --- what was seen ------------------------------------------------------ */
 
 static int
-read_seen (sqlite3_stmt *s, struct esp_client_seen *seen)
+read_seen (struct esp_catalog *c, sqlite3_stmt *s, void *row)
 {
+  struct esp_client_seen *seen = row;
+
+  (void) c;
   catalog_column_into (s, 0, seen->name, sizeof seen->name);
   catalog_column_into (s, 1, seen->venue, sizeof seen->venue);
   catalog_column_into (s, 2, seen->mac, sizeof seen->mac);
@@ -173,7 +172,7 @@ esp_catalog_seen_get (struct esp_catalog *c, const char *name,
                                                        name);
   CLEANUP_CLIENT_SEEN struct esp_client_seen seen = { 0 };
 
-  if (catalog_one_row_locked (c, s) == -1 || read_seen (s, &seen) == -1)
+  if (catalog_one_row_locked (c, s) == -1 || read_seen (c, s, &seen) == -1)
     return -1;
   *out = seen;
   memset (&seen, 0, sizeof seen);
@@ -184,18 +183,11 @@ int
 esp_catalog_seen_list (struct esp_catalog *c, struct esp_client_seen_list *out)
 {
   CATALOG_LOCK_SCOPE (c);
-  CLEANUP_RESET sqlite3_stmt *s = catalog_bind_locked (c, SQL_SEEN_LIST, "");
   CLEANUP_CLIENT_SEEN_LIST struct esp_client_seen_list list = { 0 };
-  struct esp_client_seen *seen;
-  int r;
 
-  if (!s)
-    return -1;
-  while ((r = catalog_step_locked (c, s)) == 1)
-    if (!(seen = catalog_grow (&list.seen, &list.n, sizeof *seen)) ||
-        read_seen (s, seen) == -1)
-      return -1;
-  if (r == -1)
+  if (catalog_read_rows_locked (c, catalog_bind_locked (c, SQL_SEEN_LIST, ""),
+                                &list.seen, &list.n, sizeof *list.seen,
+                                read_seen) == -1)
     return -1;
   *out = list;
   memset (&list, 0, sizeof list);

@@ -137,6 +137,17 @@ extern int catalog_no_venue (const char *id);
  */
 extern void *catalog_grow (void *base, size_t *n, size_t size);
 
+/* All rows of S (bound; reset; NULL is -1), each read by READ into a further
+ * element of SIZE bytes, zeroed, of the array *BASE of *N.  -1 leaves what was
+ * read so far to its owner.
+ */
+typedef int (*catalog_row_fn) (struct esp_catalog *c, sqlite3_stmt *s,
+                               void *row);
+extern int catalog_read_rows_locked (struct esp_catalog *c,
+                                     sqlite3_stmt *bound, void *base,
+                                     size_t *n, size_t size,
+                                     catalog_row_fn read);
+
 /* Check the schema of an open connection; make it when CREATE, migrate an
  * older one.
  */

@@ -28,6 +28,23 @@ catalog_grow (void *base, size_t *n, size_t size)
 }
 
 int
+catalog_read_rows_locked (struct esp_catalog *c, sqlite3_stmt *bound,
+                          void *base, size_t *n, size_t size,
+                          catalog_row_fn read)
+{
+  CLEANUP_RESET sqlite3_stmt *s = bound;
+  void *row;
+  int r;
+
+  if (!s)
+    return -1;
+  while ((r = catalog_step_locked (c, s)) == 1)
+    if (!(row = catalog_grow (base, n, size)) || read (c, s, row) == -1)
+      return -1;
+  return r;
+}
+
+int
 catalog_read_resources_locked (struct esp_catalog *c, sqlite3_stmt *bound,
                                struct esp_resource **list, size_t *n)
 {

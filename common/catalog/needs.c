@@ -24,9 +24,10 @@ no_need (const char *name)
 }
 
 static int
-read_need_locked (struct esp_catalog *c, sqlite3_stmt *s,
-                  struct esp_need *need)
+read_need_locked (struct esp_catalog *c, sqlite3_stmt *s, void *row)
 {
+  struct esp_need *need = row;
+
   if (!(need->name = catalog_column_text (s, 0)) ||
       !(need->description = catalog_column_text (s, 1)))
     return -1;
@@ -59,18 +60,11 @@ int
 esp_catalog_need_list (struct esp_catalog *c, struct esp_need_list *out)
 {
   CATALOG_LOCK_SCOPE (c);
-  CLEANUP_RESET sqlite3_stmt *s = catalog_bind_locked (c, SQL_NEED_LIST, "");
   CLEANUP_NEED_LIST struct esp_need_list list = { 0 };
-  struct esp_need *need;
-  int r;
 
-  if (!s)
-    return -1;
-  while ((r = catalog_step_locked (c, s)) == 1)
-    if (!(need = catalog_grow (&list.need, &list.n, sizeof *need)) ||
-        read_need_locked (c, s, need) == -1)
-      return -1;
-  if (r == -1)
+  if (catalog_read_rows_locked (c, catalog_bind_locked (c, SQL_NEED_LIST, ""),
+                                &list.need, &list.n, sizeof *list.need,
+                                read_need_locked) == -1)
     return -1;
   *out = list;
   memset (&list, 0, sizeof list);

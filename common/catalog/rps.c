@@ -18,8 +18,9 @@
 /* --- rows -------------------------------------------------------------- */
 
 static int
-read_rp_locked (struct esp_catalog *c, sqlite3_stmt *s, struct esp_rp *rp)
+read_rp_locked (struct esp_catalog *c, sqlite3_stmt *s, void *row)
 {
+  struct esp_rp *rp = row;
   const char *name;
 
   catalog_column_uuid (s, 0, &rp->uuid);
@@ -47,18 +48,11 @@ static int
 read_list_locked (struct esp_catalog *c, sqlite3_stmt *bound,
                   struct esp_rp_list *out)
 {
-  CLEANUP_RESET sqlite3_stmt *s = bound;
   CLEANUP_RP_LIST struct esp_rp_list list = { 0 };
-  struct esp_rp *rp;
-  int r;
 
-  if (!s)
-    return -1;
-  while ((r = catalog_step_locked (c, s)) == 1)
-    if (!(rp = catalog_grow (&list.rp, &list.n, sizeof *rp)) ||
-        read_rp_locked (c, s, rp) == -1)
-      return -1;
-  if (r == -1)
+  if (catalog_read_rows_locked (c, bound,
+                                &list.rp, &list.n, sizeof *list.rp,
+                                read_rp_locked) == -1)
     return -1;
   *out = list;
   memset (&list, 0, sizeof list);

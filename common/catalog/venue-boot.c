@@ -44,10 +44,12 @@ esp_boot_parse (const char *s, enum esp_boot *out)
 
 /* A row: the venue's id, then all of venue_boot, NULL where it has none. */
 static int
-read_boot (sqlite3_stmt *s, struct esp_venue_boot *b)
+read_boot (struct esp_catalog *c, sqlite3_stmt *s, void *row)
 {
+  struct esp_venue_boot *b = row;
   bool none = sqlite3_column_type (s, 1) == SQLITE_NULL;
 
+  (void) c;
   catalog_column_into (s, 0, b->id, sizeof b->id);
   b->boot = sqlite3_column_int (s, 2);
   b->weight = none ? ESP_WEIGHT_DEFAULT
@@ -69,7 +71,7 @@ esp_catalog_venue_boot_get (struct esp_catalog *c, const char *id,
 
   if (catalog_one_row_locked (c, s) == -1)
     return errno == ENOENT ? catalog_no_venue (id) : -1;
-  if (read_boot (s, &boot) == -1)
+  if (read_boot (c, s, &boot) == -1)
     return -1;
   *out = boot;
   memset (&boot, 0, sizeof boot);
@@ -81,18 +83,11 @@ esp_catalog_venue_boot_list (struct esp_catalog *c,
                              struct esp_venue_boot_list *out)
 {
   CATALOG_LOCK_SCOPE (c);
-  CLEANUP_RESET sqlite3_stmt *s = catalog_bind_locked (c, SQL_BOOT_LIST, "");
   CLEANUP_VENUE_BOOT_LIST struct esp_venue_boot_list list = { 0 };
-  struct esp_venue_boot *boot;
-  int r;
 
-  if (!s)
-    return -1;
-  while ((r = catalog_step_locked (c, s)) == 1)
-    if (!(boot = catalog_grow (&list.boot, &list.n, sizeof *boot)) ||
-        read_boot (s, boot) == -1)
-      return -1;
-  if (r == -1)
+  if (catalog_read_rows_locked (c, catalog_bind_locked (c, SQL_BOOT_LIST, ""),
+                                &list.boot, &list.n, sizeof *list.boot,
+                                read_boot) == -1)
     return -1;
   *out = list;
   memset (&list, 0, sizeof list);
