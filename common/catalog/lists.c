@@ -44,23 +44,23 @@ catalog_read_rows_locked (struct esp_catalog *c, sqlite3_stmt *bound,
   return r;
 }
 
+static int
+read_resource (struct esp_catalog *c, sqlite3_stmt *s, void *row)
+{
+  struct esp_resource *x = row;
+
+  (void) c;
+  return (x->kind = catalog_column_text (s, 0)) &&
+    (x->name = catalog_column_text (s, 1)) &&
+    (x->version = catalog_column_text (s, 2)) ? 0 : -1;
+}
+
 int
 catalog_read_resources_locked (struct esp_catalog *c, sqlite3_stmt *bound,
                                struct esp_resource **list, size_t *n)
 {
-  CLEANUP_RESET sqlite3_stmt *s = bound;
-  struct esp_resource *x;
-  int r;
-
-  if (!s)
-    return -1;
-  while ((r = catalog_step_locked (c, s)) == 1)
-    if (!(x = catalog_grow (list, n, sizeof *x)) ||
-        !(x->kind = catalog_column_text (s, 0)) ||
-        !(x->name = catalog_column_text (s, 1)) ||
-        !(x->version = catalog_column_text (s, 2)))
-      return -1;
-  return r;
+  return catalog_read_rows_locked (c, bound, list, n, sizeof **list,
+                                   read_resource);
 }
 
 void

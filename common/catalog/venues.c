@@ -128,9 +128,9 @@ esp_catalog_venue_tip (struct esp_catalog *c, const char *id, unsigned disk,
 }
 
 static int
-read_change (struct esp_catalog *c, sqlite3_stmt *s,
-             struct esp_venue_change *change)
+read_change (struct esp_catalog *c, sqlite3_stmt *s, void *row)
 {
+  struct esp_venue_change *change = row;
   const void *disks = sqlite3_column_blob (s, 4);
   int len = sqlite3_column_bytes (s, 4);
 
@@ -155,18 +155,11 @@ esp_catalog_venue_log (struct esp_catalog *c, const char *id,
                        struct esp_venue_log *out)
 {
   CATALOG_LOCK_SCOPE (c);
-  CLEANUP_RESET sqlite3_stmt *s = catalog_bind_locked (c, SQL_LOG, "t", id);
   CLEANUP_VENUE_LOG struct esp_venue_log log = { 0 };
-  struct esp_venue_change *change;
-  int r;
 
-  if (!s)
-    return -1;
-  while ((r = catalog_step_locked (c, s)) == 1)
-    if (!(change = catalog_grow (&log.change, &log.n, sizeof *change)) ||
-        read_change (c, s, change) == -1)
-      return -1;
-  if (r == -1)
+  if (catalog_read_rows_locked (c, catalog_bind_locked (c, SQL_LOG, "t", id),
+                                &log.change, &log.n, sizeof *log.change,
+                                read_change) == -1)
     return -1;
   if (log.n == 0) {
     struct esp_venue_list list;
